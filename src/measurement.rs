@@ -1,0 +1,277 @@
+//! Measurements on the wire: from stream entries to bounded JSON lists.
+//!
+//! The JSON is written straight into the payload. No tree is built and no field is copied on
+//! its way, and what is the same in every object is rendered once. The format is the section
+//! "Message format" of the README.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+
+use crate::config::BatchLimits;
+use crate::stream_id::StreamId;
+use crate::topic::Identity;
+
+/// Fields that the program itself adds to every measurement.
+const RESERVED: [&str; 5] = ["_id", "_device_uuid", "_device_type", "_app_id", "_app_name"];
+
+/// Up to this many fields, looking for equal names pairwise beats a hash map.
+const FEW_FIELDS: usize = 16;
+
+/// One entry of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub id: StreamId,
+    /// Names and values in turn: name, value, name, value …
+    pub fields: Vec<Vec<u8>>,
+}
+
+impl Entry {
+    fn pairs(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator {
+        self.fields.chunks_exact(2).map(|pair| (&pair[0][..], &pair[1][..]))
+    }
+}
+
+/// A list of measurements, ready to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub payload: Vec<u8>,
+    pub first: StreamId,
+    pub last: StreamId,
+    pub count: usize,
+}
+
+/// What had to be bent to make valid JSON. Counted, never fatal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// Entries with bytes that are no UTF-8, sent as U+FFFD.
+    pub not_utf8: u64,
+    /// Entries in which a field name occurred twice; the last value was sent.
+    pub double_field: u64,
+}
+
+/// Turns entries into JSON. Holds what all measurements of this device have in common.
+pub struct Encoder {
+    /// From the end of the ID to the end of `_app_name`.
+    common: Vec<u8>,
+    pub oddities: Oddities,
+}
+
+impl Encoder {
+    pub fn new(identity: &Identity) -> Encoder {
+        let mut common = Vec::new();
+        let values =
+            [&identity.device_uuid, &identity.device_type, &identity.app_id, &identity.app_name];
+        for (name, value) in RESERVED[1..].iter().zip(values) {
+            common.push(b',');
+            string(&mut common, name);
+            common.push(b':');
+            string(&mut common, value);
+        }
+        Encoder { common, oddities: Oddities::default() }
+    }
+
+    /// Takes entries off the front for as long as the list stays within both limits, and at
+    /// least one: a single measurement that is too large goes alone. `None` if there is none.
+    pub fn batch(&mut self, entries: &mut VecDeque<Entry>, limits: BatchLimits) -> Option<Batch> {
+        let first = entries.front()?.id;
+        let mut batch = Batch { payload: Vec::new(), first, last: first, count: 0 };
+        batch.payload.push(b'[');
+        while batch.count < limits.max_count {
+            let Some(entry) = entries.front() else { break };
+            let (length, before) = (batch.payload.len(), self.oddities);
+            if batch.count > 0 {
+                batch.payload.push(b',');
+            }
+            self.object(&mut batch.payload, entry);
+            // One byte is left for the closing bracket.
+            if batch.count > 0 && batch.payload.len() + 1 > limits.max_bytes {
+                batch.payload.truncate(length);
+                self.oddities = before;
+                break;
+            }
+            batch.last = entry.id;
+            batch.count += 1;
+            entries.pop_front();
+        }
+        batch.payload.push(b']');
+        Some(batch)
+    }
+
+    fn object(&mut self, out: &mut Vec<u8>, entry: &Entry) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{{\"_id\":\"{}\"", entry.id);
+        out.extend_from_slice(&self.common);
+        let mut clean = true;
+        let mut double = false;
+        if entry.pairs().len() <= FEW_FIELDS {
+            for (index, (name, value)) in entry.pairs().enumerate() {
+                let name = wire_name(name, &mut clean);
+                let same = |(other, _): &(&[u8], &[u8])| wire_name(other, &mut true) == name;
+                if entry.pairs().take(index).any(|pair| same(&pair)) {
+                    double = true;
+                    continue;
+                }
+                let last = entry.pairs().skip(index + 1).rfind(same);
+                field(out, &name, last.map_or(value, |(_, value)| value), &mut clean);
+            }
+        } else {
+            let mut at = HashMap::new();
+            let mut fields: Vec<(Cow<str>, &[u8])> = Vec::with_capacity(entry.pairs().len());
+            for (name, value) in entry.pairs() {
+                let name = wire_name(name, &mut clean);
+                let index = *at.entry(name.clone()).or_insert(fields.len());
+                if index < fields.len() {
+                    double = true;
+                    fields[index].1 = value;
+                } else {
+                    fields.push((name, value));
+                }
+            }
+            for (name, value) in fields {
+                field(out, &name, value, &mut clean);
+            }
+        }
+        out.push(b'}');
+        self.oddities.not_utf8 += u64::from(!clean);
+        self.oddities.double_field += u64::from(double);
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8], clean: &mut bool) {
+    out.push(b',');
+    string(out, name);
+    out.push(b':');
+    string(out, &text(value, clean));
+}
+
+/// The name under which a sensor field is sent: a reserved one gets one more underscore.
+fn wire_name<'a>(name: &'a [u8], clean: &mut bool) -> Cow<'a, str> {
+    let name = text(name, clean);
+    if name.starts_with('_') && RESERVED.contains(&&*name) {
+        return Cow::Owned(format!("_{name}"));
+    }
+    name
+}
+
+fn text<'a>(bytes: &'a [u8], clean: &mut bool) -> Cow<'a, str> {
+    let text = String::from_utf8_lossy(bytes);
+    *clean &= matches!(text, Cow::Borrowed(_));
+    text
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// The fields of an entry as they are sent, for the copy of a measurement that the broker
+/// refuses.
+pub fn wire_fields(entry: &Entry) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
+    entry.pairs().map(|(name, value)| (wire_name(name, &mut true), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WIDE: BatchLimits = BatchLimits { max_bytes: 1 << 20, max_count: 1000 };
+
+    fn encoder() -> Encoder {
+        Encoder::new(&Identity {
+            device_uuid: "u".into(),
+            device_type: "t".into(),
+            app_id: "1".into(),
+            app_name: "n \"x\"".into(),
+        })
+    }
+
+    fn entry(ms: u64, fields: &[(&[u8], &[u8])]) -> Entry {
+        let fields = fields.iter().flat_map(|(name, value)| [name.to_vec(), value.to_vec()]);
+        Entry { id: StreamId::new(ms, 0), fields: fields.collect() }
+    }
+
+    fn encoded(fields: &[(&[u8], &[u8])]) -> (String, Oddities) {
+        let mut encoder = encoder();
+        let batch = encoder.batch(&mut VecDeque::from([entry(7, fields)]), WIDE);
+        let payload = String::from_utf8(batch.map(|b| b.payload).unwrap_or_default()).unwrap();
+        let head = r#"[{"_id":"7-0","_device_uuid":"u","_device_type":"t","_app_id":"1","_app_name":"n \"x\"""#;
+        let tail = payload.strip_prefix(head).and_then(|rest| rest.strip_suffix("}]"));
+        (tail.unwrap_or_else(|| panic!("{payload}")).to_string(), encoder.oddities)
+    }
+
+    #[test]
+    fn fields_follow_the_constant_part_in_the_order_of_the_stream() {
+        let (tail, oddities) = encoded(&[(b"b", "ü\"\\\n\u{1}".as_bytes()), (b"a", b"")]);
+        assert_eq!(tail, ",\"b\":\"ü\\\"\\\\\\n\\u0001\",\"a\":\"\"");
+        assert_eq!(oddities, Oddities::default());
+    }
+
+    #[test]
+    fn a_reserved_name_gets_one_more_underscore_and_a_double_name_its_last_value() {
+        let (tail, oddities) = encoded(&[(b"_id", b"1"), (b"x", b"2"), (b"__id", b"3"), (b"_ids", b"4")]);
+        assert_eq!(tail, r#","__id":"3","x":"2","_ids":"4""#);
+        assert_eq!(oddities.double_field, 1);
+    }
+
+    #[test]
+    fn many_fields_are_encoded_like_few() {
+        let names: Vec<String> = (0..FEW_FIELDS + 5).map(|n| format!("f{}", n % (FEW_FIELDS + 2))).collect();
+        let values: Vec<String> = (0..names.len()).map(|n| n.to_string()).collect();
+        let pairs: Vec<(&[u8], &[u8])> =
+            names.iter().zip(&values).map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let (tail, oddities) = encoded(&pairs);
+        assert!(tail.starts_with(r#","f0":"18","f1":"19","f2":"20","f3":"3""#), "{tail}");
+        assert_eq!(oddities.double_field, 1);
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf8_become_the_replacement_character() {
+        let (tail, oddities) = encoded(&[(b"\xff", b"a\xfe")]);
+        assert_eq!(tail, ",\"\u{fffd}\":\"a\u{fffd}\"");
+        assert_eq!(oddities.not_utf8, 1);
+    }
+
+    #[test]
+    fn a_measurement_larger_than_the_limit_goes_alone() {
+        let big = vec![b'x'; 5000];
+        let mut entries: VecDeque<Entry> =
+            [entry(1, &[(b"a", b"1")]), entry(2, &[(b"a", &big)]), entry(3, &[(b"a", b"1")])].into();
+        let limits = BatchLimits { max_bytes: 1000, max_count: 10 };
+        let mut encoder = encoder();
+        let counts: Vec<usize> =
+            std::iter::from_fn(|| encoder.batch(&mut entries, limits)).map(|b| b.count).collect();
+        assert_eq!(counts, [1, 1, 1]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn lists_keep_all_entries_in_order_within_both_limits(
+            sizes in prop::collection::vec(0usize..300, 1..60),
+            max_bytes in 128usize..2000,
+            max_count in 1usize..20,
+        ) {
+            let value = vec![b'v'; 300];
+            let mut entries: VecDeque<Entry> = sizes
+                .iter()
+                .enumerate()
+                .map(|(n, size)| entry(n as u64 + 1, &[(b"a", &value[..*size])]))
+                .collect();
+            let mut encoder = encoder();
+            let limits = BatchLimits { max_bytes, max_count };
+            let mut seen = Vec::new();
+            while let Some(batch) = encoder.batch(&mut entries, limits) {
+                prop_assert!(batch.count <= max_count);
+                prop_assert!(batch.payload.len() <= max_bytes || batch.count == 1);
+                let list: Vec<HashMap<String, String>> = serde_json::from_slice(&batch.payload).unwrap();
+                prop_assert_eq!(list.len(), batch.count);
+                prop_assert_eq!(&list[0]["_id"], &batch.first.to_string());
+                prop_assert_eq!(&list[batch.count - 1]["_id"], &batch.last.to_string());
+                seen.extend(list.into_iter().map(|object| object["a"].len()));
+            }
+            prop_assert_eq!(seen, sizes);
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! Every call of the Paho library, and no other place has one.
+//!
+//! The library is sound as long as it is used in a narrow way, and this module is that way:
+//! - exactly one message is in flight; more than one and a closing broker crash the process;
+//! - a client is used for one connection and thrown away with it, so that nothing that it
+//!   still holds is sent later out of order; nothing is persisted;
+//! - the library never reconnects by itself;
+//! - one idle client always exists, because destroying the last one leaks descriptors;
+//! - name resolution and the TCP connection are tried before, with a time-out of our own: the
+//!   library does the first under a global lock, and its errors do not say what went wrong;
+//! - no wait is without an end, on the monotonic clock;
+//! - callbacks run under a global lock and only `try_send`.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use paho_mqtt as paho;
+use paho::{AsyncClient, PropertyCode, ReasonCode};
+
+use crate::config::{Mqtt, Tls, Version};
+
+/// For the TCP connection that is tried first, for each address of the host.
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the TCP connection to the CONNACK, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a wait looks whether it has become pointless.
+const SLICE: Duration = Duration::from_millis(250);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: i32,
+    pub retained: bool,
+    /// MQTT 5: correlation data of the request that this answers.
+    pub correlation: Option<Vec<u8>>,
+}
+
+/// A message that arrived on one of the subscribed topics.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub retained: bool,
+    pub correlation: Option<Vec<u8>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct ConnectError {
+    /// In words, with the setting to look at.
+    pub reason: String,
+    /// Only a person can end it: wrong credentials, a TLS error.
+    pub needs_person: bool,
+    /// The broker may speak the other version of the protocol.
+    other_version: OtherVersion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OtherVersion {
+    No,
+    /// Closed without a word.
+    Perhaps,
+    /// The broker said so.
+    Yes,
+}
+
+/// Why a message was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The broker ended the connection while the message waited for its acknowledgement.
+    #[error("{0}")]
+    Closed(String),
+    /// The connection was lost for a reason that is not the message's.
+    #[error("{0}")]
+    Lost(String),
+    #[error("no acknowledgement within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The broker refused this content.
+    #[error("{0}")]
+    Refused(String),
+    /// The broker refused for a reason that would hit any content.
+    #[error("{0}")]
+    Unwelcome(String),
+}
+
+/// The end of a connection.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub reason: String,
+    code: Option<ReasonCode>,
+}
+
+impl Loss {
+    /// An end that this side has brought about.
+    pub fn new(reason: String) -> Loss {
+        Loss { reason, code: None }
+    }
+}
+
+/// Makes connections, one after the other, and remembers what the broker speaks.
+pub struct Broker {
+    config: Mqtt,
+    will: Option<Message>,
+    version: Version,
+    v5_has_worked: bool,
+}
+
+/// An established connection.
+pub struct Connection {
+    client: AsyncClient,
+    lost: Receiver<Loss>,
+    loss: Option<Loss>,
+    since: Instant,
+    version: Version,
+    /// Bytes; what the broker announced in its CONNACK.
+    maximum_packet: Option<usize>,
+}
+
+impl Broker {
+    pub fn new(config: &Mqtt, will: Option<Message>) -> Broker {
+        let version = if config.version == Version::V311 { Version::V311 } else { Version::V5 };
+        Broker { config: config.clone(), will, version, v5_has_worked: false }
+    }
+
+    /// Makes one attempt to connect. Messages that arrive are passed to `on_message`, which
+    /// must not block.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn connect(
+        &mut self,
+        on_message: impl FnMut(Incoming) + Send + 'static,
+    ) -> Result<Connection, ConnectError> {
+        reachable(&self.config.host, self.config.port)
+            .map_err(|reason| ConnectError { reason, needs_person: false, other_version: OtherVersion::No })?;
+        let result = self.attempt(self.version, on_message);
+        if self.config.version == Version::Auto {
+            self.version = match &result {
+                Ok(connection) if connection.version == Version::V5 => {
+                    self.v5_has_worked = true;
+                    Version::V5
+                }
+                Ok(_) => self.version,
+                Err(error) => match (self.version, error.other_version) {
+                    (Version::V5, OtherVersion::Yes) => Version::V311,
+                    // A restart of a broker that is known to speak MQTT 5 closes
+                    // connections, too: that is no reason to fall back.
+                    (Version::V5, OtherVersion::Perhaps) if !self.v5_has_worked => Version::V311,
+                    (Version::V311, OtherVersion::No) => Version::V311,
+                    _ => Version::V5,
+                },
+            };
+        }
+        result
+    }
+
+    /// The version that the next attempt speaks.
+    pub fn next_version(&self) -> Version {
+        self.version
+    }
+
+    fn attempt(
+        &self,
+        version: Version,
+        mut on_message: impl FnMut(Incoming) + Send + 'static,
+    ) -> Result<Connection, ConnectError> {
+        let client = self.client(version)?;
+        let (lost_tx, lost) = bounded(1);
+        let also_lost = lost_tx.clone();
+        client.set_connection_lost_callback(move |_| {
+            drop(lost_tx.try_send(Loss { reason: "the broker closed the connection".into(), code: None }));
+        });
+        client.set_disconnected_callback(move |_, _, code| {
+            let reason = format!("the broker ended the connection: {}", disconnect_in_words(code));
+            drop(also_lost.try_send(Loss { reason, code: Some(code) }));
+        });
+        client.set_message_callback(move |_, message| {
+            if let Some(message) = message {
+                on_message(Incoming {
+                    topic: message.topic().to_string(),
+                    payload: message.payload().to_vec(),
+                    retained: message.retained(),
+                    correlation: message.properties().get_binary(PropertyCode::CorrelationData),
+                });
+            }
+        });
+        // Takes the library's lock once, so that whatever went before has come to an end.
+        client.is_connected();
+        let token = client.connect(self.options(version)?);
+        let response = token.wait_for(CONNECT_TIMEOUT + TCP_TIMEOUT).map_err(|error| {
+            let error = self.connect_error(&error);
+            close(&client);
+            error
+        })?;
+        let maximum_packet = response.properties().get_int(PropertyCode::MaximumPacketSize);
+        Ok(Connection {
+            client,
+            lost,
+            loss: None,
+            since: Instant::now(),
+            version,
+            maximum_packet: maximum_packet.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0),
+        })
+    }
+
+    fn client(&self, version: Version) -> Result<AsyncClient, ConnectError> {
+        static ANCHOR: OnceLock<Option<AsyncClient>> = OnceLock::new();
+        ANCHOR.get_or_init(|| {
+            let options = paho::CreateOptionsBuilder::new().persistence(None).client_id("anchor").finalize();
+            AsyncClient::new(options).ok()
+        });
+        let scheme = if self.config.tls.is_some() { "ssl" } else { "tcp" };
+        let host = if self.config.host.contains(':') {
+            format!("[{}]", self.config.host)
+        } else {
+            self.config.host.clone()
+        };
+        let options = paho::CreateOptionsBuilder::new()
+            .server_uri(format!("{scheme}://{host}:{}", self.config.port))
+            .client_id(&self.config.client_id)
+            .mqtt_version(paho_version(version))
+            .persistence(None)
+            .finalize();
+        AsyncClient::new(options).map_err(internal)
+    }
+
+    fn options(&self, version: Version) -> Result<paho::ConnectOptions, ConnectError> {
+        let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
+        options.keep_alive_interval(self.config.keep_alive).connect_timeout(CONNECT_TIMEOUT).max_inflight(1);
+        if version == Version::V5 {
+            options.clean_start(true);
+        } else {
+            options.clean_session(true);
+        }
+        if !self.config.username.is_empty() {
+            options.user_name(&self.config.username);
+        }
+        if !self.config.password.is_empty() {
+            options.password(self.config.password.as_str());
+        }
+        if let Some(will) = &self.will {
+            options.will_message(paho_message(will.clone()));
+        }
+        if let Some(tls) = &self.config.tls {
+            options.ssl_options(tls_options(tls).map_err(internal)?);
+        }
+        Ok(options.finalize())
+    }
+
+    fn connect_error(&self, error: &paho::Error) -> ConnectError {
+        let fault = |reason: &str, needs_person, other_version| ConnectError {
+            reason: reason.to_string(),
+            needs_person,
+            other_version,
+        };
+        use paho::ConnectReturnCode as V3;
+        match error {
+            paho::Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
+            | paho::Error::ConnectReturn(V3::UnacceptableProtocolVersion) => {
+                fault("the broker does not speak this version of MQTT (see mqtt.version)", false, OtherVersion::Yes)
+            }
+            paho::Error::ReasonCode(ReasonCode::BadUserNameOrPassword, _)
+            | paho::Error::ConnectReturn(V3::BadUserNameOrPassword) => {
+                fault("the broker refused user name or password (see mqtt.username, mqtt.password)", true, OtherVersion::No)
+            }
+            paho::Error::ReasonCode(ReasonCode::NotAuthorized | ReasonCode::Banned, _)
+            | paho::Error::ConnectReturn(V3::NotAuthorized) => fault(
+                "the broker does not authorize this client (see mqtt.username, mqtt.password, mqtt.client_id)",
+                true,
+                OtherVersion::No,
+            ),
+            paho::Error::ReasonCode(ReasonCode::ClientIdentifierNotValid, _)
+            | paho::Error::ConnectReturn(V3::IdentifierRejected) => {
+                fault("the broker refused the client ID (see mqtt.client_id)", true, OtherVersion::No)
+            }
+            paho::Error::ConnectReturn(V3::ServerUnavailable) => {
+                fault("the broker says that it is unavailable", false, OtherVersion::No)
+            }
+            paho::Error::ReasonCode(code, _) => {
+                fault(&format!("the broker refused the connection: {code}"), false, OtherVersion::No)
+            }
+            paho::Error::Timeout | paho::Error::TcpConnectTimeout => {
+                let seconds = CONNECT_TIMEOUT.as_secs();
+                fault(&format!("the broker did not answer the connect request within {seconds} s"), false, OtherVersion::No)
+            }
+            paho::Error::TcpTlsConnectFailure if self.config.tls.is_some() => {
+                fault("the TLS handshake failed (see mqtt.tls_*)", true, OtherVersion::No)
+            }
+            _ => fault(
+                "the connection was closed before the broker answered the connect request",
+                false,
+                OtherVersion::Perhaps,
+            ),
+        }
+    }
+}
+
+impl Connection {
+    /// What the broker allows for the payload of a message of QoS 1 to `topic`, in bytes.
+    pub fn maximum_payload(&self, topic: &str) -> usize {
+        // Fixed header 5, length of the topic 2, packet identifier 2, properties 1.
+        self.maximum_packet.map_or(usize::MAX, |packet| packet.saturating_sub(topic.len() + 10))
+    }
+
+    /// The protocol that is spoken, for people.
+    pub fn protocol(&self) -> &'static str {
+        if self.version == Version::V5 { "MQTT 5" } else { "MQTT 3.1.1" }
+    }
+
+    /// How long the connection has stood.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Gets the end of the connection, once. `loss` keeps it.
+    pub fn lost(&self) -> &Receiver<Loss> {
+        &self.lost
+    }
+
+    /// Notes a loss that was taken from `lost`.
+    pub fn note_loss(&mut self, loss: Loss) {
+        self.loss = Some(loss);
+    }
+
+    /// The end of the connection, if it has come.
+    pub fn loss(&mut self) -> Option<&Loss> {
+        if self.loss.is_none() {
+            self.loss = self.lost.try_recv().ok();
+        }
+        self.loss.as_ref()
+    }
+
+    /// Publishes and waits for the confirmation (QoS 1) or until it is written (QoS 0), at
+    /// most for `patience`, and no longer than `give_up` allows.
+    ///
+    /// # Errors
+    /// Why the message is not confirmed.
+    pub fn publish(
+        &mut self,
+        message: Message,
+        patience: Duration,
+        mut give_up: impl FnMut() -> bool,
+    ) -> Result<(), PublishError> {
+        let begun = Instant::now();
+        let token = self.client.publish(paho_message(message));
+        loop {
+            match token.clone().wait_for(SLICE) {
+                Ok(()) => return Ok(()),
+                Err(paho::Error::Timeout) => {
+                    if self.loss().is_some() {
+                        return Err(self.closed());
+                    }
+                    if begun.elapsed() >= patience || give_up() {
+                        return Err(PublishError::Timeout(begun.elapsed()));
+                    }
+                }
+                Err(paho::Error::ReasonCode(code, _)) => return Err(refusal(code)),
+                Err(_) => return Err(self.closed()),
+            }
+        }
+    }
+
+    /// The connection has ended with a message in flight.
+    fn closed(&mut self) -> PublishError {
+        // The library fails the token before it reports the end of the connection.
+        if self.loss.is_none() {
+            self.loss = self.lost.recv_timeout(SLICE).ok();
+        }
+        let (reason, code) = match &self.loss {
+            Some(loss) => (loss.reason.clone(), loss.code),
+            None => ("the connection to the broker broke".into(), None),
+        };
+        match code {
+            None => PublishError::Closed(reason),
+            Some(
+                ReasonCode::UnspecifiedError
+                | ReasonCode::MalformedPacket
+                | ReasonCode::ProtocolError
+                | ReasonCode::ImplementationSpecificError,
+            ) => PublishError::Closed(reason),
+            Some(ReasonCode::PacketTooLarge | ReasonCode::PayloadFormatInvalid) => PublishError::Refused(reason),
+            Some(_) => PublishError::Lost(reason),
+        }
+    }
+
+    /// Subscribes with QoS 1. Under MQTT 5 retained messages are not asked for, and a message
+    /// keeps the mark with which it was published.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn subscribe(&mut self, filter: &str) -> Result<(), String> {
+        let token = if self.version == Version::V5 {
+            let options = paho::SubscribeOptions::new(false, true, paho::RetainHandling::DontSendRetained);
+            self.client.subscribe_with_options(filter, 1, options, None)
+        } else {
+            self.client.subscribe(filter, 1)
+        };
+        let begun = Instant::now();
+        loop {
+            match token.clone().wait_for(SLICE) {
+                Ok(response) if response.subscribe_response().is_some_and(|code| code >= 0x80) => {
+                    return Err("not authorized".into());
+                }
+                Ok(_) => return Ok(()),
+                Err(paho::Error::Timeout) if self.loss().is_none() && begun.elapsed() < SUBSCRIBE_TIMEOUT => {}
+                Err(paho::Error::Timeout) => return Err("the broker did not answer".into()),
+                Err(paho::Error::ReasonCode(code, _)) => return Err(code.to_string()),
+                Err(error) => return Err(format!("{error:?}")),
+            }
+        }
+    }
+
+    /// Ends the connection in an orderly way if it still stands, within a few seconds.
+    pub fn close(self) {
+        close(&self.client);
+    }
+}
+
+fn close(client: &AsyncClient) {
+    if client.is_connected() {
+        drop(client.disconnect(None).wait_for(DISCONNECT_TIMEOUT));
+    }
+}
+
+/// Tries to connect, closes again, and says in words why it does not work.
+fn reachable(host: &str, port: u16) -> Result<(), String> {
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the name {host:?} cannot be resolved: {error} (see mqtt.host, and the DNS of the device)"))?;
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match last.as_ref().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::ConnectionRefused) => {
+            "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
+        }
+        Some(std::io::ErrorKind::TimedOut) => {
+            format!("no answer within {} s (see mqtt.host, mqtt.port, and any firewall)", TCP_TIMEOUT.as_secs())
+        }
+        _ => last.map_or_else(|| format!("the name {host:?} has no address"), |error| error.to_string()),
+    })
+}
+
+fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
+    let mut options = paho::SslOptionsBuilder::new();
+    // The library checks the name of the host only when it is told to.
+    options.enable_server_cert_auth(!tls.insecure).verify(!tls.insecure);
+    if let Some(ca) = &tls.ca {
+        options.trust_store(ca)?;
+    }
+    if let Some((certificate, key)) = &tls.client {
+        options.key_store(certificate)?.private_key(key)?;
+    }
+    Ok(options.finalize())
+}
+
+fn paho_version(version: Version) -> paho::MqttVersion {
+    if version == Version::V311 { paho::MqttVersion::V3_1_1 } else { paho::MqttVersion::V5 }
+}
+
+fn paho_message(message: Message) -> paho::Message {
+    let mut builder = paho::MessageBuilder::new()
+        .topic(message.topic)
+        .payload(message.payload)
+        .qos(message.qos)
+        .retained(message.retained);
+    if let Some(correlation) = message.correlation {
+        let mut properties = paho::Properties::new();
+        if properties.push_binary(PropertyCode::CorrelationData, correlation).is_ok() {
+            builder = builder.properties(properties);
+        }
+    }
+    builder.finalize()
+}
+
+fn refusal(code: ReasonCode) -> PublishError {
+    match code {
+        ReasonCode::PacketTooLarge => PublishError::Refused("the broker says that it is too large".into()),
+        ReasonCode::PayloadFormatInvalid => {
+            PublishError::Refused("the broker says that its format is invalid".into())
+        }
+        ReasonCode::NotAuthorized => PublishError::Unwelcome("the broker does not authorize it".into()),
+        ReasonCode::QuotaExceeded => PublishError::Unwelcome("the broker says that a quota is exceeded".into()),
+        code => PublishError::Unwelcome(format!("the broker refused it: {code}")),
+    }
+}
+
+fn disconnect_in_words(code: ReasonCode) -> String {
+    match code {
+        ReasonCode::SessionTakenOver => {
+            "another client has connected with the same client ID (see mqtt.client_id)".into()
+        }
+        ReasonCode::ServerShuttingDown => "it is shutting down".into(),
+        ReasonCode::KeepAliveTimeout => "it heard nothing within the keep alive time".into(),
+        ReasonCode::PacketTooLarge => "a packet was too large for it".into(),
+        ReasonCode::NotAuthorized => "this client is not authorized (see the ACL of the broker)".into(),
+        code => code.to_string(),
+    }
+}
+
+fn internal(error: paho::Error) -> ConnectError {
+    ConnectError {
+        reason: format!("the MQTT library refused the settings: {error:?}"),
+        needs_person: true,
+        other_version: OtherVersion::No,
+    }
+}

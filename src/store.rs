@@ -1,0 +1,343 @@
+//! Every Redis key and every Redis command of this program, and no other place has one.
+//!
+//! A connection is thrown away after any error on it: half an answer may still be on its way,
+//! and the next command would read it as its own. Everything is bounded by a time-out, also
+//! the first exchange on a new connection, because a frozen server still accepts connections.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use redis::{Cmd, Connection, ConnectionLike, Pipeline, RedisError, Script, Value};
+
+use crate::config;
+use crate::measurement::Entry;
+use crate::settings::{Raw, RawSettings};
+use crate::stream_id::{Cursor, StreamId};
+
+pub const VALUES: &str = "measurement:values";
+pub const ENABLED: &str = "mqtt_sender:enabled";
+pub const INTERVAL: &str = "mqtt_sender:interval";
+pub const LAST_ID: &str = "mqtt_sender:last_id";
+
+/// No answer within this time: the connection is given up.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sets the cursor if it still is what this program last read or wrote (or already what it is
+/// about to write, after an answer that got lost). ARGV: 1 if the key is expected to exist, the
+/// expected value, the new value. Answers 1, or the type and the value that stand in the way.
+const SAVE: &str = r"
+local type = redis.call('TYPE', KEYS[1]).ok
+if type ~= 'none' and type ~= 'string' then return {type} end
+local now = redis.call('GET', KEYS[1])
+if now ~= ARGV[3] then
+    if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
+    redis.call('SET', KEYS[1], ARGV[3])
+end
+return 1";
+
+/// Why Redis did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection, or one that broke: nothing is known about the effect.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Redis answered with an error.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The answer to saving the cursor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Saved {
+    Yes,
+    /// Somebody else has written this meanwhile; nothing was changed.
+    Foreign(Raw),
+}
+
+/// A page of the stream.
+#[derive(Debug, Default)]
+pub struct Page {
+    pub entries: VecDeque<Entry>,
+}
+
+/// A connection to Redis that is made when it is needed.
+pub struct Store {
+    config: config::Redis,
+    client_name: &'static str,
+    connection: Option<Connection>,
+    save: Script,
+}
+
+impl Store {
+    /// `client_name` is what `CLIENT LIST` shows.
+    pub fn new(config: &config::Redis, client_name: &'static str) -> Store {
+        Store { config: config.clone(), client_name, connection: None, save: Script::new(SAVE) }
+    }
+
+    /// Whether the last command found a connection and left it intact.
+    pub fn connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Connects if there is no connection.
+    ///
+    /// # Errors
+    /// Why there is none: unreachable, or refused by Redis.
+    pub fn connect(&mut self) -> Result<(), StoreError> {
+        self.connection().map(|_| ())
+    }
+
+    /// The three settings in one round trip.
+    ///
+    /// # Errors
+    /// As for every command: unreachable, or refused by Redis.
+    pub fn settings(&mut self) -> Result<RawSettings, StoreError> {
+        let answers = self.pipeline(&settings_commands(), 0, 3)?;
+        let mut answers = answers.into_iter();
+        Ok(raw_settings(&mut answers))
+    }
+
+    /// The settings and a page of at most `count` entries behind `after`, in one round trip
+    /// and of one moment.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` also where the stream is not a stream.
+    pub fn page(&mut self, after: StreamId, count: usize) -> Result<(RawSettings, Page), StoreError> {
+        let mut commands = settings_commands();
+        commands.cmd("XRANGE").arg(VALUES).arg(Cursor::written(after)).arg("+").arg("COUNT").arg(count);
+        commands.atomic();
+        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
+        let Some(Value::Array(answers)) = answers.into_iter().next() else { return Err(unexpected()) };
+        let mut answers = answers.into_iter();
+        let settings = raw_settings(&mut answers);
+        Ok((settings, Page { entries: entries(answers.next())? }))
+    }
+
+    /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
+    /// none after `patience`.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` also where the stream is not a stream.
+    pub fn wait(
+        &mut self,
+        after: StreamId,
+        count: usize,
+        patience: Duration,
+    ) -> Result<(RawSettings, Page), StoreError> {
+        let mut commands = settings_commands();
+        commands
+            .cmd("XREAD")
+            .arg("COUNT")
+            .arg(count)
+            .arg("BLOCK")
+            .arg(patience.as_millis().max(1) as u64)
+            .arg("STREAMS")
+            .arg(VALUES)
+            .arg(after.to_string());
+        let mut answers = self.pipeline(&commands, 0, 4)?.into_iter();
+        let settings = raw_settings(&mut answers);
+        // [[stream, [entry, …]]], or nil when the time is up.
+        let entries = match answers.next() {
+            Some(Value::Array(mut streams)) => match streams.pop() {
+                Some(Value::Array(mut stream)) => entries(stream.pop())?,
+                _ => return Err(unexpected()),
+            },
+            Some(Value::ServerError(error)) => return Err(refused(error.into())),
+            _ => VecDeque::new(),
+        };
+        Ok((settings, Page { entries }))
+    }
+
+    /// The ID that the newest entry has or had; `StreamId::ZERO` where there is no stream.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn newest_id(&mut self) -> Result<StreamId, StoreError> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(VALUES);
+        match self.command(&command) {
+            Ok(Value::Array(info)) => {
+                let name = Value::BulkString(b"last-generated-id".to_vec());
+                let at = info.iter().position(|field| *field == name).ok_or_else(unexpected)?;
+                info.get(at + 1).and_then(id).ok_or_else(unexpected)
+            }
+            Ok(_) => Err(unexpected()),
+            Err(StoreError::Refused(text)) if text.contains("no such key") => Ok(StreamId::ZERO),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Saves the cursor if it is still `expected`.
+    ///
+    /// # Errors
+    /// As for every command. After `Unreachable` the same call can be made again: it does not
+    /// take its own earlier write for somebody else's.
+    pub fn save_cursor(&mut self, expected: &Raw, cursor: &str) -> Result<Saved, StoreError> {
+        let (exists, text) = match expected {
+            Raw::Text(text) => ("1", text.as_str()),
+            _ => ("0", ""),
+        };
+        let script = self.save.clone();
+        let mut call = script.key(LAST_ID);
+        call.arg(exists).arg(text).arg(cursor);
+        let answer = {
+            let connection = self.connection()?;
+            call.invoke::<Value>(connection)
+        };
+        match self.checked(answer)? {
+            Value::Int(1) => Ok(Saved::Yes),
+            Value::Array(found) => {
+                let mut found = found.into_iter();
+                let kind = text_of(found.next());
+                Ok(Saved::Foreign(match found.next() {
+                    Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
+                    _ if kind == "none" => Raw::Missing,
+                    _ => Raw::Unusable(format!("the key holds a {kind}")),
+                }))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn command(&mut self, command: &Cmd) -> Result<Value, StoreError> {
+        let packed = command.get_packed_command();
+        let connection = self.connection()?;
+        let answer = connection.req_packed_command(&packed).and_then(Value::extract_error);
+        self.checked(answer)
+    }
+
+    /// Answers of single commands that are errors stay among the answers.
+    fn pipeline(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> Result<Vec<Value>, StoreError> {
+        let packed = pipeline.get_packed_pipeline();
+        let connection = self.connection()?;
+        let answer = connection.req_packed_commands(&packed, offset, count);
+        let answers = self.checked(answer)?;
+        // A server that is loading, or wants a password, answers every command with that.
+        match answers.first() {
+            Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => Err(refused(error.clone().into())),
+            _ => Ok(answers),
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        if self.connection.is_none() {
+            let connection = open(&self.config, self.client_name)?;
+            return Ok(self.connection.insert(connection));
+        }
+        self.connection.as_mut().ok_or_else(unexpected)
+    }
+
+    /// Sorts errors, and drops the connection unless Redis has answered in full.
+    fn checked<T>(&mut self, answer: Result<T, RedisError>) -> Result<T, StoreError> {
+        answer.map_err(|error| {
+            if error.code().is_some() {
+                return refused(error);
+            }
+            self.connection = None;
+            StoreError::Unreachable(in_words(&error))
+        })
+    }
+}
+
+fn open(config: &config::Redis, client_name: &str) -> Result<Connection, StoreError> {
+    // No password, no database: then the library says nothing on the new connection before
+    // the time-outs are set.
+    let address = redis::ConnectionAddr::Tcp(config.host.clone(), config.port);
+    let info = redis::IntoConnectionInfo::into_connection_info(address)
+        .map_err(refused)?
+        .set_redis_settings(redis::RedisConnectionInfo::default().set_skip_set_lib_name());
+    let unreachable = |error: RedisError| {
+        StoreError::Unreachable(format!("{}:{}: {}", config.host, config.port, in_words(&error)))
+    };
+    let client = redis::Client::open(info).map_err(unreachable)?;
+    let mut connection = client.get_connection_with_timeout(TIMEOUT).map_err(unreachable)?;
+    connection.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    connection.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    let mut hello = redis::pipe();
+    match (config.username.as_str(), config.password.as_str()) {
+        (_, "") => {}
+        ("", password) => drop(hello.cmd("AUTH").arg(password)),
+        (username, password) => drop(hello.cmd("AUTH").arg(username).arg(password)),
+    }
+    hello.cmd("SELECT").arg(config.db).cmd("CLIENT").arg("SETNAME").arg(client_name);
+    let packed = hello.get_packed_pipeline();
+    let answers = connection.req_packed_commands(&packed, 0, hello.len()).map_err(unreachable)?;
+    for answer in answers {
+        answer.extract_error().map_err(|error| {
+            StoreError::Refused(format!("{}:{}: {}", config.host, config.port, in_words(&error)))
+        })?;
+    }
+    Ok(connection)
+}
+
+fn settings_commands() -> Pipeline {
+    let mut commands = redis::pipe();
+    commands.cmd("GET").arg(ENABLED).cmd("GET").arg(INTERVAL).cmd("GET").arg(LAST_ID);
+    commands
+}
+
+fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
+    RawSettings { enabled: raw(answers.next()), interval: raw(answers.next()), last_id: raw(answers.next()) }
+}
+
+fn raw(answer: Option<Value>) -> Raw {
+    match answer {
+        Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
+        Some(Value::ServerError(_)) => Raw::Unusable("the key does not hold a string".into()),
+        _ => Raw::Missing,
+    }
+}
+
+/// Moves entries out of an answer; the strings are not copied.
+fn entries(answer: Option<Value>) -> Result<VecDeque<Entry>, StoreError> {
+    match answer {
+        Some(Value::Array(entries)) => entries.into_iter().map(|value| entry(value).ok_or_else(unexpected)).collect(),
+        Some(Value::ServerError(error)) => Err(refused(error.into())),
+        _ => Err(unexpected()),
+    }
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let Value::Array(parts) = value else { return None };
+    let mut parts = parts.into_iter();
+    let id = id(&parts.next()?)?;
+    let Value::Array(fields) = parts.next()? else { return None };
+    let bytes = |value| match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    };
+    Some(Entry { id, fields: fields.into_iter().map(bytes).collect::<Option<_>>()? })
+}
+
+fn id(value: &Value) -> Option<StreamId> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+fn text_of(value: Option<Value>) -> String {
+    match value {
+        Some(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Some(Value::SimpleString(text)) => text,
+        _ => String::new(),
+    }
+}
+
+fn refused(error: RedisError) -> StoreError {
+    StoreError::Refused(in_words(&error))
+}
+
+fn unexpected() -> StoreError {
+    StoreError::Refused("Redis gave an answer of an unexpected form".into())
+}
+
+fn in_words(error: &RedisError) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} s", TIMEOUT.as_secs());
+    }
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,160 @@
+//! A subscriber on a second, independent MQTT library, with a session that survives restarts
+//! of the broker.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+
+use super::wait_until;
+
+/// A message as it arrived.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub at: Instant,
+}
+
+#[derive(Default)]
+struct Seen {
+    messages: Vec<Arrived>,
+    /// IDs of measurements in the order of their arrival, repetitions included.
+    ids: Vec<(u64, u64)>,
+    distinct: HashSet<(u64, u64)>,
+}
+
+pub struct Receiver {
+    client: Client,
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Receiver {
+    /// Subscribes to the filters with QoS 1; returns when the broker has acknowledged it.
+    pub fn start(port: u16, filters: &[&str]) -> Receiver {
+        Receiver::start_as(port, filters, None)
+    }
+
+    pub fn start_as(port: u16, filters: &[&str], credentials: Option<(&str, &str)>) -> Receiver {
+        let mut options = MqttOptions::new(format!("receiver-{port}"), "127.0.0.1", port);
+        options
+            .set_clean_session(false)
+            .set_max_packet_size(200_000_000, 1_000_000)
+            .set_keep_alive(Duration::from_secs(60));
+        if let Some((name, password)) = credentials {
+            options.set_credentials(name, password);
+        }
+        let (client, mut connection) = Client::new(options, 100);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let ready = Arc::new(AtomicBool::new(false));
+        for filter in filters {
+            client.subscribe(*filter, QoS::AtLeastOnce).expect("subscribe");
+        }
+        let (to, stopped, acknowledged, wanted) = (seen.clone(), stop.clone(), ready.clone(), filters.len());
+        std::thread::spawn(move || {
+            let mut missing = wanted;
+            for event in connection.iter() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                match event {
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        to.lock().expect("seen").note(publish.topic, publish.payload.to_vec());
+                    }
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        missing = missing.saturating_sub(1);
+                        acknowledged.store(missing == 0, Ordering::Relaxed);
+                    }
+                    Ok(_) => {}
+                    // The broker is away; the library connects again at the next turn.
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        });
+        wait_until("the receiver has subscribed", || ready.load(Ordering::Relaxed));
+        Receiver { client, seen, stop }
+    }
+
+    /// Publishes a message of QoS 1, for commands.
+    pub fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
+    }
+
+    /// All messages on a topic, in the order of their arrival.
+    pub fn messages(&self, topic: &str) -> Vec<Arrived> {
+        let seen = self.seen.lock().expect("seen");
+        seen.messages.iter().filter(|message| message.topic == topic).cloned().collect()
+    }
+
+    /// Replies to commands, as JSON.
+    pub fn replies(&self) -> Vec<serde_json::Value> {
+        let replies = self.messages("iot-projekt/device/u1/response");
+        replies.iter().map(|reply| serde_json::from_slice(&reply.payload).expect("JSON")).collect()
+    }
+
+    /// Lists of measurements.
+    pub fn lists(&self) -> Vec<Arrived> {
+        self.messages("iot-projekt/device/u1/values")
+    }
+
+    pub fn ids(&self) -> Vec<(u64, u64)> {
+        self.seen.lock().expect("seen").ids.clone()
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.seen.lock().expect("seen").distinct.len()
+    }
+
+    pub fn total(&self) -> usize {
+        self.seen.lock().expect("seen").ids.len()
+    }
+
+    /// Forgets payloads, for tests that run long. IDs are kept.
+    pub fn forget_payloads(&self) {
+        self.seen.lock().expect("seen").messages.clear();
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.client.try_disconnect());
+    }
+}
+
+impl Seen {
+    fn note(&mut self, topic: String, payload: Vec<u8>) {
+        if topic.ends_with("/values") {
+            for id in ids_of(&payload) {
+                self.ids.push(id);
+                self.distinct.insert(id);
+            }
+        }
+        self.messages.push(Arrived { topic, payload, at: Instant::now() });
+    }
+}
+
+/// The IDs in a list of measurements.
+pub fn ids_of(payload: &[u8]) -> Vec<(u64, u64)> {
+    #[derive(serde::Deserialize)]
+    struct Measurement {
+        _id: String,
+    }
+    let list: Vec<Measurement> = serde_json::from_slice(payload).expect("a list of measurements");
+    list.iter()
+        .map(|measurement| {
+            let (ms, seq) = measurement._id.split_once('-').expect("an ID");
+            (ms.parse().expect("milliseconds"), seq.parse().expect("a sequence"))
+        })
+        .collect()
+}
+
+/// The measurements in the order of their first arrival.
+pub fn first_arrivals(ids: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut seen = HashSet::new();
+    ids.iter().filter(|id| seen.insert(**id)).copied().collect()
+}

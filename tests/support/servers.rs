@@ -1,0 +1,271 @@
+//! A real Redis and a real Mosquitto, started and stopped by the test that uses them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{free_port, holds_within, signal, wait_until};
+
+/// Where Debian puts servers that are not for users.
+fn program(name: &str) -> PathBuf {
+    let sbin = Path::new("/usr/sbin").join(name);
+    if sbin.exists() { sbin } else { PathBuf::from(name) }
+}
+
+fn run(command: &mut Command, log: &Path) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("log file");
+    let errors = log.try_clone().expect("log file");
+    command
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; `make test` installs what is missing"))
+}
+
+fn end(child: &mut Child) {
+    // A stopped process does not see SIGKILL's siblings, but it sees SIGKILL.
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// Asks a child to end and waits for it.
+fn terminate(child: &mut Child) {
+    signal("TERM", child.id());
+    wait_until("a server has ended", || child.try_wait().is_ok_and(|status| status.is_some()));
+}
+
+pub struct Redis {
+    pub port: u16,
+    pub folder: TempDir,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+impl Redis {
+    /// Append-only, as on a device. `arguments` come last and win.
+    pub fn start(arguments: &[&str]) -> Redis {
+        let folder = tempfile::tempdir().expect("folder");
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        for _ in 0..10 {
+            let port = free_port();
+            let child = Redis::spawn(port, folder.path(), &arguments);
+            let mut redis = Redis { port, folder, arguments, child };
+            if redis.comes_up() {
+                return redis;
+            }
+            // Somebody else was faster with the port.
+            return Redis::start(&redis.arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        unreachable!()
+    }
+
+    /// The place of a Redis that is not started yet.
+    pub fn reserved(port: u16) -> Redis {
+        let folder = tempfile::tempdir().expect("folder");
+        let child = Redis::spawn(port, folder.path(), &[]);
+        let mut redis = Redis { port, folder, arguments: Vec::new(), child };
+        assert!(redis.comes_up(), "Redis on the reserved port");
+        redis
+    }
+
+    fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(folder)
+            .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"])
+            .args(arguments);
+        run(&mut command, &folder.join("redis.log"))
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let (port, child) = (self.port, &mut self.child);
+        let mut up = false;
+        holds_within(Duration::from_secs(30), || {
+            let ended = child.try_wait().is_ok_and(|status| status.is_some());
+            up = !ended && answers(port);
+            up || ended
+        });
+        up
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn connection(&self) -> redis::Connection {
+        connect(self.port).expect("a connection to Redis")
+    }
+
+    /// Runs a command and gives its answer.
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub fn set(&self, key: &str, value: &str) {
+        self.command::<()>(&["SET", key, value]);
+    }
+
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.command(&["GET", key])
+    }
+
+    pub fn cursor(&self) -> Option<String> {
+        self.get("mqtt_sender:last_id")
+    }
+
+    /// Appends `count` measurements with the IDs `<first>-0`, `<first + 1>-0` …
+    pub fn fill(&self, first: u64, count: u64) {
+        let mut connection = self.connection();
+        for start in (first..first + count).step_by(1000) {
+            let mut pipe = redis::pipe();
+            for id in start..(start + 1000).min(first + count) {
+                pipe.cmd("XADD")
+                    .arg("measurement:values")
+                    .arg(format!("{id}-0"))
+                    .arg("n")
+                    .arg(id)
+                    .arg("temperature_celsius")
+                    .arg("20.3")
+                    .ignore();
+            }
+            pipe.query::<()>(&mut connection).expect("XADD");
+        }
+    }
+
+    pub fn freeze(&self) {
+        signal("STOP", self.pid());
+    }
+
+    pub fn thaw(&self) {
+        signal("CONT", self.pid());
+    }
+
+    pub fn stop(&mut self) {
+        terminate(&mut self.child);
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = Redis::spawn(self.port, self.folder.path(), &self.arguments);
+        assert!(self.comes_up(), "Redis again");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn connect(port: u16) -> Option<redis::Connection> {
+    let client = redis::Client::open(("127.0.0.1", port)).ok()?;
+    client.get_connection_with_timeout(Duration::from_secs(5)).ok()
+}
+
+fn answers(port: u16) -> bool {
+    connect(port).is_some_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
+}
+
+pub struct Mosquitto {
+    pub port: u16,
+    pub folder: TempDir,
+    child: Child,
+}
+
+impl Mosquitto {
+    /// Keeps sessions over a restart and never drops a message for a slow receiver.
+    /// `extra` may hold `{folder}`, and replaces `allow_anonymous` and `listener` if it sets
+    /// them.
+    pub fn start(extra: &str) -> Mosquitto {
+        Mosquitto::start_in(tempfile::tempdir().expect("folder"), extra)
+    }
+
+    /// In a folder that already holds what `extra` names.
+    pub fn start_in(folder: TempDir, extra: &str) -> Mosquitto {
+        for _ in 0..10 {
+            let port = free_port();
+            write_config(folder.path(), port, extra);
+            let mut child = Mosquitto::spawn(folder.path());
+            if comes_up(&mut child, port) {
+                return Mosquitto { port, folder, child };
+            }
+            end(&mut child);
+        }
+        let log = fs::read_to_string(folder.path().join("mosquitto.log"));
+        panic!("Mosquitto does not start: {log:?}");
+    }
+
+    /// On a port that was chosen before.
+    pub fn start_on(port: u16) -> Mosquitto {
+        let folder = tempfile::tempdir().expect("folder");
+        write_config(folder.path(), port, "");
+        let mut child = Mosquitto::spawn(folder.path());
+        assert!(comes_up(&mut child, port), "Mosquitto on the reserved port");
+        Mosquitto { port, folder, child }
+    }
+
+    fn spawn(folder: &Path) -> Child {
+        let mut command = Command::new(program("mosquitto"));
+        command.arg("-c").arg(folder.join("mosquitto.conf"));
+        run(&mut command, &folder.join("mosquitto.log"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn freeze(&self) {
+        signal("STOP", self.pid());
+    }
+
+    pub fn thaw(&self) {
+        signal("CONT", self.pid());
+    }
+
+    pub fn stop(&mut self) {
+        terminate(&mut self.child);
+    }
+
+    /// Writes a new configuration; it counts from the next start.
+    pub fn configure(&self, extra: &str) {
+        write_config(self.folder.path(), self.port, extra);
+    }
+
+    pub fn start_again(&mut self) {
+        self.child = Mosquitto::spawn(self.folder.path());
+        assert!(comes_up(&mut self.child, self.port), "Mosquitto again");
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn write_config(folder: &Path, port: u16, extra: &str) {
+    let extra = extra.replace("{folder}", &folder.display().to_string());
+    let anonymous = if extra.contains("allow_anonymous") { "" } else { "allow_anonymous true\n" };
+    let text = format!(
+        "listener {port} 127.0.0.1\n{anonymous}persistence true\npersistence_location {}/\n\
+         max_queued_messages 0\nmax_inflight_messages 100\nlog_type all\nuser root\n{extra}\n",
+        folder.display()
+    );
+    fs::write(folder.join("mosquitto.conf"), text).expect("mosquitto.conf");
+}
+
+fn comes_up(child: &mut Child, port: u16) -> bool {
+    let mut up = false;
+    holds_within(Duration::from_secs(30), || {
+        let ended = child.try_wait().is_ok_and(|status| status.is_some());
+        up = !ended && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        up || ended
+    });
+    up
+}

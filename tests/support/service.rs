@@ -1,0 +1,154 @@
+//! The real binary as a child process, with its log.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{holds_within, signal, wait_until};
+
+/// Every variable that the binary knows, so that none leaks in from outside.
+pub const VARIABLES: [&str; 34] = [
+    "INTERVAL_SECONDS", "BATCH_MAX_COUNT", "BATCH_MAX_BYTES", "KEEP_SENT", "ALLOWED_COMMANDS",
+    "CONFIG_KEYS", "BALENA_DEVICE_UUID", "BALENA_DEVICE_TYPE", "BALENA_APP_ID", "BALENA_APP_NAME",
+    "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "MQTT_HOST",
+    "MQTT_PORT", "MQTT_KEEPALIVE_SECONDS", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD",
+    "MQTT_TLS_ENABLE", "MQTT_TLS_INSECURE", "MQTT_TLS_CA_CERTS", "MQTT_TLS_CERTFILE",
+    "MQTT_TLS_KEYFILE", "MQTT_TOPIC_BROADCAST", "MQTT_TOPIC_REQUEST", "MQTT_TOPIC_RESPONSE",
+    "MQTT_TOPIC_VALUES", "MQTT_TOPIC_STATUS", "MQTT_VERSION", "MQTT_ACK_TIMEOUT_SECONDS",
+    "MQTT_REPLY_QOS",
+];
+
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-handler"));
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+pub struct Service {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    _folder: TempDir,
+}
+
+impl Service {
+    /// Starts with an empty file and these variables.
+    pub fn start(variables: &[(&'static str, String)]) -> Service {
+        Service::start_with_file("", variables)
+    }
+
+    pub fn start_with_file(text: &str, variables: &[(&'static str, String)]) -> Service {
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("app.conf"), text).expect("app.conf");
+        let mut command = command();
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        let mut child = command
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, to) = (BufReader::new(child.stderr.take().expect("stderr")).lines(), log.clone());
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if std::env::var_os("SHOW_LOG").is_some() {
+                    eprintln!("| {line}");
+                }
+                to.lock().expect("log").push(line);
+            }
+        });
+        Service { child, log, _folder: folder }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Lines of the log that hold `text`.
+    pub fn count_log(&self, text: &str) -> usize {
+        self.log.lock().expect("log").iter().filter(|line| line.contains(text)).count()
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        if !holds_within(super::PATIENCE, || self.count_log(text) > 0) {
+            panic!("the log does not say {text:?}:\n{}", self.log().join("\n"));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// SIGTERM, and how long the end took.
+    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
+        let begun = Instant::now();
+        signal("TERM", self.pid());
+        (self.wait_for_end(), begun.elapsed())
+    }
+
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        wait_until("the service has ended", || self.child.try_wait().is_ok_and(|status| status.is_some()));
+        self.child.wait().expect("status")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// CPU time of the process so far.
+    pub fn cpu(&self) -> Duration {
+        cpu(self.pid())
+    }
+
+    /// Peak memory in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        status_field(self.pid(), "VmHWM:")
+    }
+
+    pub fn threads(&self) -> u64 {
+        status_field(self.pid(), "Threads:")
+    }
+
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(60);
+            eprintln!("--- the log of the service ends with\n{}", log[tail..].join("\n"));
+        }
+    }
+}
+
+/// CPU time of a process: user and system, in ticks of 10 ms.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn status_field(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
