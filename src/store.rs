@@ -192,7 +192,7 @@ impl Store {
                 Ok(Saved::Foreign(match found.next() {
                     Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
                     _ if kind == "none" => Raw::Missing,
-                    _ => Raw::Unusable(format!("the key holds a {kind}")),
+                    _ => not_a_string(),
                 }))
             }
             _ => Err(unexpected()),
@@ -283,9 +283,13 @@ fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
 fn raw(answer: Option<Value>) -> Raw {
     match answer {
         Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
-        Some(Value::ServerError(_)) => Raw::Unusable("the key does not hold a string".into()),
+        Some(Value::ServerError(_)) => not_a_string(),
         _ => Raw::Missing,
     }
+}
+
+fn not_a_string() -> Raw {
+    Raw::Unusable("the key does not hold a string".into())
 }
 
 /// Moves entries out of an answer; the strings are not copied.

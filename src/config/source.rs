@@ -186,7 +186,9 @@ fn parse(file: &str, text: &str) -> Result<(Entries, Vec<String>), Vec<Fault>> {
         let section = section.unwrap_or("").trim().to_lowercase();
         for (name, value) in properties.iter() {
             if let Some((line, _)) = name.split_once(['\n', '\r']) {
-                faults.push(Fault(format!("{file}: [{section}] the line {line:?} is no \"key = value\"")));
+                // Its number and not the line itself: it may be a part of a password.
+                let number = text.lines().position(|other| other.trim() == line.trim()).map_or(0, |at| at + 1);
+                faults.push(Fault(format!("{file}, line {number}: [{section}] expected \"key = value\"")));
                 continue;
             }
             let name = name.trim().to_lowercase();
@@ -283,6 +285,6 @@ mod tests {
     fn a_line_without_a_value_is_a_fault_and_swallows_no_other_key() {
         let faults = Source::read("f", "[mqtt]\nhost\nport = 1\n", |_| None).err();
         let faults = faults.unwrap_or_default();
-        assert_eq!(faults[0].0, "f: [mqtt] the line \"host\" is no \"key = value\"");
+        assert_eq!(faults[0].0, "f, line 2: [mqtt] expected \"key = value\"");
     }
 }
