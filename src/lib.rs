@@ -11,21 +11,25 @@
 //! * `stream_id`, `topic`, `measurement`: the forms of things: IDs and cursors, topics, the
 //!   JSON lists.
 //! * `settings`, `delivery`, `backoff`: the decisions: what is in force, what may be confirmed
-//!   and how large a list may be, how long to wait.
-//! * `store`: every command to Redis. `mqtt`: every call of the MQTT library.
-//! * `poller`, `publisher`: the threads. `shutdown`: how they are asked to stop.
+//!   and how large a list may be, how long to wait. `command`: what a remote side may ask for.
+//! * `store`: every command to Redis. `mqtt`: every call of the MQTT library. `supervisor`: the
+//!   one call to balena.
+//! * `poller`, `publisher`, `dispatcher`: the threads. `shutdown`: how they are asked to stop.
 //!
 //! ```text
 //! Redis ──► poller ──── Letter ───► publisher ──► Paho ──► broker
-//!              ▲                       │
-//!              └──────── Event ────────┘
+//!              ▲                     │  ▲  │
+//!              └─────── Event ───────┘  │  └─── Incoming ──► dispatcher ──► Redis,
+//!                                       └────── Letter ──────────┘          supervisor
 //! ```
 
 pub mod backoff;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod measurement;
+mod dispatcher;
 mod mqtt;
 mod poller;
 mod publisher;
@@ -33,8 +37,11 @@ pub mod settings;
 pub mod shutdown;
 pub mod store;
 pub mod stream_id;
+mod supervisor;
 pub mod topic;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -42,8 +49,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{error, info, warn};
 
 use config::Config;
+use dispatcher::Dispatcher;
 use poller::Poller;
-use publisher::{Channels, Publisher};
+use publisher::Publisher;
 use shutdown::{GRACE, Shutdown};
 
 /// Why the service ended although nobody asked it to.
@@ -64,14 +72,36 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (letters, measurements) = bounded(1);
     let (replies_tx, replies) = bounded(1);
     let (events_tx, events) = bounded(16);
-    let (inbox, _commands) = bounded(64);
-    let channels = Channels { measurements, replies, poller: events_tx.clone(), inbox };
-    let publisher = Publisher::new(config, channels, shutdown.clone());
-    let poller = Poller::new(config, letters, events, events_tx, shutdown.clone());
+    let (inbox, commands) = dispatcher::inbox();
+    let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
+    let publisher = Publisher::new(
+        config,
+        publisher::Channels {
+            measurements,
+            replies,
+            poller: events_tx.clone(),
+            inbox: inbox.clone(),
+            maximum_payload: maximum_payload.clone(),
+        },
+        shutdown.clone(),
+    );
+    let poller = Poller::new(config, letters, events, events_tx.clone(), shutdown.clone());
+    let dispatcher = Dispatcher::new(
+        config,
+        dispatcher::Channels {
+            inbox,
+            commands,
+            replies: replies_tx,
+            poller: events_tx,
+            poller_client: poller.client_id(),
+            maximum_payload,
+        },
+        shutdown.clone(),
+    );
     let mut threads = Threads::new();
     threads.spawn("publisher", move || publisher.run())?;
     threads.spawn("poller", move || poller.run())?;
-    drop(replies_tx);
+    threads.spawn("dispatcher", move || dispatcher.run())?;
     threads.supervise(shutdown)
 }
 

@@ -27,6 +27,8 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a wait looks whether it has become pointless.
 const SLICE: Duration = Duration::from_millis(250);
+/// Bytes of the largest packet that a broker of MQTT 5 may send to this device.
+const MAX_RECEIVED: u32 = 1024 * 1024;
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,10 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub struct Incoming {
     pub topic: String,
+    /// Empty where it was larger than what is kept.
     pub payload: Vec<u8>,
+    /// How large the payload was.
+    pub bytes: usize,
     pub retained: bool,
     pub correlation: Option<Vec<u8>>,
 }
@@ -108,6 +113,8 @@ impl Loss {
 pub struct Broker {
     config: Mqtt,
     will: Option<Message>,
+    /// Bytes of an incoming payload that are kept.
+    keep: usize,
     version: Version,
     v5_has_worked: bool,
 }
@@ -124,9 +131,10 @@ pub struct Connection {
 }
 
 impl Broker {
-    pub fn new(config: &Mqtt, will: Option<Message>) -> Broker {
+    /// Of incoming messages, payloads of up to `keep` bytes are kept.
+    pub fn new(config: &Mqtt, will: Option<Message>, keep: usize) -> Broker {
         let version = if config.version == Version::V311 { Version::V311 } else { Version::V5 };
-        Broker { config: config.clone(), will, version, v5_has_worked: false }
+        Broker { config: config.clone(), will, keep, version, v5_has_worked: false }
     }
 
     /// Makes one attempt to connect. Messages that arrive are passed to `on_message`, which
@@ -172,6 +180,7 @@ impl Broker {
         mut on_message: impl FnMut(Incoming) + Send + 'static,
     ) -> Result<Connection, ConnectError> {
         let client = self.client(version)?;
+        let keep = self.keep;
         let (lost_tx, lost) = bounded(1);
         let also_lost = lost_tx.clone();
         client.set_connection_lost_callback(move |_| {
@@ -183,9 +192,11 @@ impl Broker {
         });
         client.set_message_callback(move |_, message| {
             if let Some(message) = message {
+                let payload = message.payload();
                 on_message(Incoming {
                     topic: message.topic().to_string(),
-                    payload: message.payload().to_vec(),
+                    payload: if payload.len() > keep { Vec::new() } else { payload.to_vec() },
+                    bytes: payload.len(),
                     retained: message.retained(),
                     correlation: message.properties().get_binary(PropertyCode::CorrelationData),
                 });
@@ -235,7 +246,7 @@ impl Broker {
         let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
         options.keep_alive_interval(self.config.keep_alive).connect_timeout(CONNECT_TIMEOUT).max_inflight(1);
         if version == Version::V5 {
-            options.clean_start(true);
+            options.clean_start(true).properties(receive_limits());
         } else {
             options.clean_session(true);
         }
@@ -463,6 +474,14 @@ fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
         options.key_store(certificate)?.private_key(key)?;
     }
     Ok(options.finalize())
+}
+
+/// What the broker may send to this device: a hostile payload is not even received.
+fn receive_limits() -> paho::Properties {
+    let mut properties = paho::Properties::new();
+    // Cannot fail: the property exists and takes such a number.
+    drop(properties.push_u32(PropertyCode::MaximumPacketSize, MAX_RECEIVED));
+    properties
 }
 
 fn paho_version(version: Version) -> paho::MqttVersion {

@@ -6,6 +6,8 @@
 //! resending: after a loss the stream is read again from the cursor.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -26,6 +28,8 @@ use crate::stream_id::{Cursor, StreamId};
 const SETTINGS_AGE: Duration = Duration::from_millis(900);
 /// Entries of the first page, before anything is known about their size.
 const FIRST_PAGE: usize = 32;
+/// Ahead of a reboot nothing is sent for so long; then it evidently did not come.
+const QUIET: Duration = Duration::from_secs(20);
 /// Foreign cursors in a row that point to a second instance.
 const MANY_MISMATCHES: u32 = 3;
 
@@ -58,8 +62,10 @@ pub struct Poller {
 
     round_began: Option<Instant>,
     settings_read: Option<Instant>,
-    /// Nothing is sent before, after a refusal.
+    /// Nothing is sent before, after a refusal or ahead of a reboot.
     hold: Option<Instant>,
+    /// Who waits for the quiet ahead of a reboot.
+    quiesced: Option<Sender<()>>,
     refusals: Backoff,
     redis_backoff: Backoff,
     redis_since: Option<Instant>,
@@ -100,12 +106,18 @@ impl Poller {
             round_began: None,
             settings_read: None,
             hold: None,
+            quiesced: None,
             refusals: Backoff::default(),
             redis_backoff: Backoff::default(),
             redis_since: None,
             redis_retry: None,
             told: Oddities::default(),
         }
+    }
+
+    /// How Redis calls this connection; see `Store::client_id`.
+    pub fn client_id(&self) -> Arc<AtomicI64> {
+        self.store.client_id()
     }
 
     /// Works until the end is asked for, then waits a little for what is in flight.
@@ -132,6 +144,11 @@ impl Poller {
         self.connect()?;
         if self.unsaved {
             return self.save();
+        }
+        if !self.delivery.in_flight() {
+            if let Some(done) = self.quiesced.take() {
+                let _ = done.send(());
+            }
         }
         if self.settings_due(now) <= now {
             let raw = self.store.settings()?;
@@ -217,6 +234,12 @@ impl Poller {
                 self.forget_read();
             }
             Event::Wake => self.settings_read = None,
+            Event::Quiesce(done) => {
+                self.forget_read();
+                self.hold = Some(Instant::now() + QUIET);
+                self.quiesced = Some(done);
+            }
+            Event::Resume => self.hold = None,
             Event::Answer(Ok(())) => self.confirmed(),
             Event::Answer(Err((failure, reason))) => self.failed(failure, &reason),
         }

@@ -4,15 +4,19 @@
 //! waits for more than one message of the other. Each message is answered exactly once, and
 //! nothing is resent from here: what is not confirmed goes back to the one who sent it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use log::{error, info, warn};
 
 use crate::backoff::{self, Backoff};
+use crate::command::MAX_REQUEST;
 use crate::config::{Config, Version};
 use crate::delivery::Failure;
-use crate::mqtt::{Broker, Connection, Incoming, Loss, Message, PublishError};
+use crate::dispatcher::Inbox;
+use crate::mqtt::{Broker, Connection, Loss, Message, PublishError};
 use crate::shutdown::{GRACE, Grace, Shutdown};
 
 /// A refused subscription is tried again after this time.
@@ -41,8 +45,13 @@ pub enum Event {
     Down,
     /// The answer to the last message.
     Answer(Result<(), (Failure, String)>),
-    /// Something in Redis has changed that is worth a look.
+    /// The settings in Redis have changed.
     Wake,
+    /// Nothing new is to begin for a while; tell when nothing is in flight and the cursor is
+    /// saved.
+    Quiesce(Sender<()>),
+    /// It may go on.
+    Resume,
 }
 
 /// The ends of the channels that the publisher works with.
@@ -50,7 +59,9 @@ pub struct Channels {
     pub measurements: Receiver<Letter>,
     pub replies: Receiver<Letter>,
     pub poller: Sender<Event>,
-    pub inbox: Sender<Incoming>,
+    pub inbox: Inbox,
+    /// Told to the dispatcher: bytes that one list may have.
+    pub maximum_payload: Arc<AtomicUsize>,
 }
 
 pub struct Publisher {
@@ -78,10 +89,10 @@ impl Publisher {
     pub fn new(config: &Config, channels: Channels, shutdown: Shutdown) -> Publisher {
         let mqtt = &config.mqtt;
         Publisher {
-            broker: Broker::new(mqtt, None),
+            broker: Broker::new(mqtt, None, MAX_REQUEST),
             address: format!("{}:{}", mqtt.host, mqtt.port),
             values_topic: mqtt.topics.values.clone(),
-            filters: Vec::new(),
+            filters: mqtt.topics.commands.to_vec(),
             ack_timeout: mqtt.ack_timeout,
             insecure: mqtt.tls.as_ref().is_some_and(|tls| tls.insecure),
             channels,
@@ -96,11 +107,9 @@ impl Publisher {
     pub fn run(mut self) {
         while let Some(mut connection) = self.connect() {
             self.link += 1;
-            let up = Event::Up {
-                link: self.link,
-                maximum_payload: connection.maximum_payload(&self.values_topic),
-            };
-            drop(self.channels.poller.send(up));
+            let maximum_payload = connection.maximum_payload(&self.values_topic);
+            self.channels.maximum_payload.store(maximum_payload, Ordering::Relaxed);
+            drop(self.channels.poller.send(Event::Up { link: self.link, maximum_payload }));
             let loss = self.serve(&mut connection);
             self.backoff.connection_lasted(connection.uptime());
             connection.close();
@@ -125,7 +134,7 @@ impl Publisher {
             }
             let spoken = self.broker.next_version();
             let inbox = self.channels.inbox.clone();
-            match self.broker.connect(move |message| drop(inbox.try_send(message))) {
+            match self.broker.connect(move |message| inbox.put(message)) {
                 Ok(connection) => {
                     info!("connected to {} ({})", self.address, connection.protocol());
                     if spoken == Version::V311 {

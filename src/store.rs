@@ -5,6 +5,8 @@
 //! the first exchange on a new connection, because a frozen server still accepts connections.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Connection, ConnectionLike, Pipeline, RedisError, Script, Value};
@@ -18,6 +20,12 @@ pub const VALUES: &str = "measurement:values";
 pub const ENABLED: &str = "mqtt_sender:enabled";
 pub const INTERVAL: &str = "mqtt_sender:interval";
 pub const LAST_ID: &str = "mqtt_sender:last_id";
+pub const STATUS: &str = "mqtt_sender:status";
+pub const DEAD_LETTER: &str = "mqtt_sender:dead_letter";
+
+/// Keys that hold records and no settings: nobody sets them from afar, not even while they do
+/// not exist yet. A string in the place of the stream would make every sensor fail.
+pub const OWN_KEYS: [&str; 3] = [VALUES, STATUS, DEAD_LETTER];
 
 /// No answer within this time: the connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +41,14 @@ if now ~= ARGV[3] then
     if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
     redis.call('SET', KEYS[1], ARGV[3])
 end
+return 1";
+
+/// Sets or deletes a key unless it holds something other than a string: without a gap between
+/// looking and writing. ARGV: the value, or nothing. Answers 1 or the type that is in the way.
+const SET: &str = r"
+local type = redis.call('TYPE', KEYS[1]).ok
+if type ~= 'none' and type ~= 'string' then return type end
+if ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('DEL', KEYS[1]) end
 return 1";
 
 /// Why Redis did not do what was asked.
@@ -65,13 +81,14 @@ pub struct Store {
     config: config::Redis,
     client_name: &'static str,
     connection: Option<Connection>,
+    client_id: Arc<AtomicI64>,
     save: Script,
 }
 
 impl Store {
     /// `client_name` is what `CLIENT LIST` shows.
     pub fn new(config: &config::Redis, client_name: &'static str) -> Store {
-        Store { config: config.clone(), client_name, connection: None, save: Script::new(SAVE) }
+        Store { config: config.clone(), client_name, connection: None, client_id: Arc::default(), save: Script::new(SAVE) }
     }
 
     /// Whether the last command found a connection and left it intact.
@@ -180,10 +197,7 @@ impl Store {
         let script = self.save.clone();
         let mut call = script.key(LAST_ID);
         call.arg(exists).arg(text).arg(cursor);
-        let answer = {
-            let connection = self.connection()?;
-            call.invoke::<Value>(connection)
-        };
+        let answer = call.invoke::<Value>(self.connection()?);
         match self.checked(answer)? {
             Value::Int(1) => Ok(Saved::Yes),
             Value::Array(found) => {
@@ -197,6 +211,69 @@ impl Store {
             }
             _ => Err(unexpected()),
         }
+    }
+
+    /// The text of a key, `None` where there is no such key.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` where the key does not hold a string.
+    pub fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        match self.command(&command) {
+            Ok(Value::BulkString(bytes)) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Ok(Value::Nil) => Ok(None),
+            Ok(_) => Err(unexpected()),
+            Err(StoreError::Refused(text)) if text.starts_with("WRONGTYPE") => {
+                Err(StoreError::Refused("the key does not hold a string".into()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets a key that does not exist or holds a string; `None` deletes it.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` where the key holds something else.
+    pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
+        let script = Script::new(SET);
+        let mut call = script.key(key);
+        if let Some(value) = value {
+            call.arg(value);
+        }
+        let answer = call.invoke::<Value>(self.connection()?);
+        match self.checked(answer)? {
+            Value::Int(1) => Ok(()),
+            other => {
+                let kind = text_of(Some(other));
+                Err(StoreError::Refused(format!("the key holds a {kind} and is left alone")))
+            }
+        }
+    }
+
+    /// At most `count` entries of a range, both ends included.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` also where the stream is not a stream.
+    pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<VecDeque<Entry>, StoreError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(VALUES).arg(range.0.to_string()).arg(range.1.to_string()).arg("COUNT").arg(count);
+        entries(Some(self.command(&command)?))
+    }
+
+    /// Wakes a connection that blocks on the stream.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn unblock(&mut self, client: i64) -> Result<(), StoreError> {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("UNBLOCK").arg(client);
+        self.command(&command).map(|_| ())
+    }
+
+    /// How Redis calls the present connection, shared with who wants to wake it; 0: none.
+    pub fn client_id(&self) -> Arc<AtomicI64> {
+        self.client_id.clone()
     }
 
     fn command(&mut self, command: &Cmd) -> Result<Value, StoreError> {
@@ -221,7 +298,8 @@ impl Store {
 
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if self.connection.is_none() {
-            let connection = open(&self.config, self.client_name)?;
+            let (connection, client_id) = open(&self.config, self.client_name)?;
+            self.client_id.store(client_id, Ordering::Relaxed);
             return Ok(self.connection.insert(connection));
         }
         self.connection.as_mut().ok_or_else(unexpected)
@@ -239,7 +317,7 @@ impl Store {
     }
 }
 
-fn open(config: &config::Redis, client_name: &str) -> Result<Connection, StoreError> {
+fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), StoreError> {
     // No password, no database: then the library says nothing on the new connection before
     // the time-outs are set.
     let address = redis::ConnectionAddr::Tcp(config.host.clone(), config.port);
@@ -259,15 +337,19 @@ fn open(config: &config::Redis, client_name: &str) -> Result<Connection, StoreEr
         ("", password) => drop(hello.cmd("AUTH").arg(password)),
         (username, password) => drop(hello.cmd("AUTH").arg(username).arg(password)),
     }
-    hello.cmd("SELECT").arg(config.db).cmd("CLIENT").arg("SETNAME").arg(client_name);
+    hello.cmd("SELECT").arg(config.db).cmd("CLIENT").arg("SETNAME").arg(client_name).cmd("CLIENT").arg("ID");
     let packed = hello.get_packed_pipeline();
     let answers = connection.req_packed_commands(&packed, 0, hello.len()).map_err(unreachable)?;
+    let mut client_id = 0;
     for answer in answers {
-        answer.extract_error().map_err(|error| {
+        let answer = answer.extract_error().map_err(|error| {
             StoreError::Refused(format!("{}:{}: {}", config.host, config.port, in_words(&error)))
         })?;
+        if let Value::Int(id) = answer {
+            client_id = id;
+        }
     }
-    Ok(connection)
+    Ok((connection, client_id))
 }
 
 fn settings_commands() -> Pipeline {

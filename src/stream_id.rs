@@ -22,9 +22,19 @@ pub struct InvalidId;
 impl StreamId {
     /// No entry can have this ID: "after zero" means the whole stream.
     pub const ZERO: StreamId = StreamId { ms: 0, seq: 0 };
+    pub const MAX: StreamId = StreamId { ms: u64::MAX, seq: u64::MAX };
 
     pub fn new(ms: u64, seq: u64) -> StreamId {
         StreamId { ms, seq }
+    }
+
+    /// The smallest ID above this one. `MAX` has none and stays what it is.
+    pub fn next(self) -> StreamId {
+        match (self.ms, self.seq) {
+            (u64::MAX, u64::MAX) => StreamId::MAX,
+            (ms, u64::MAX) => StreamId::new(ms + 1, 0),
+            (ms, seq) => StreamId::new(ms, seq + 1),
+        }
     }
 
     /// The largest ID below this one. `ZERO` has none and stays what it is.

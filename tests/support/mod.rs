@@ -7,6 +7,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod servers;
 pub mod service;
+pub mod supervisor;
 
 use std::time::{Duration, Instant};
 

@@ -96,6 +96,11 @@ impl Receiver {
         replies.iter().map(|reply| serde_json::from_slice(&reply.payload).expect("JSON")).collect()
     }
 
+    /// Messages of any kind so far.
+    pub fn total_messages(&self) -> usize {
+        self.seen.lock().expect("seen").messages.len()
+    }
+
     /// Lists of measurements.
     pub fn lists(&self) -> Vec<Arrived> {
         self.messages("iot-projekt/device/u1/values")

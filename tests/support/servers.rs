@@ -15,6 +15,13 @@ fn program(name: &str) -> PathBuf {
     if sbin.exists() { sbin } else { PathBuf::from(name) }
 }
 
+/// Where Debian puts the plugins of Mosquitto: below the folder of the architecture.
+pub fn plugin(name: &str) -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("/usr/lib").map_while(Result::ok);
+    let mut plugins = folders.map(|folder| folder.path().join(name));
+    plugins.find(|plugin| plugin.exists()).unwrap_or_else(|| panic!("{name} is missing; it comes with mosquitto"))
+}
+
 fn run(command: &mut Command, log: &Path) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("log file");
     let errors = log.try_clone().expect("log file");
