@@ -8,6 +8,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Wrong credentials do not become right within a second.
 const SLOWED: Duration = Duration::from_secs(16);
+const ON_TRIAL: Duration = Duration::from_secs(8);
 /// A connection that broke sooner says nothing good about the way to the server.
 const LASTED: Duration = Duration::from_secs(10);
 
@@ -30,6 +31,12 @@ impl Backoff {
         let wait = self.ceiling.mul_f64(random.clamp(0.0, 1.0));
         self.ceiling = (self.ceiling * 2).min(LIMIT);
         wait
+    }
+
+    /// The next wait while a single measurement is on trial: such a series is short, and every
+    /// connection of it has stood for a while, so the ceiling may be lower.
+    pub fn next_on_trial(&mut self, random: f64) -> Duration {
+        self.next(random).min(ON_TRIAL.mul_f64(random.clamp(0.0, 1.0)))
     }
 
     /// The next wait after a refusal that only a person can end: at least half of a ceiling

@@ -23,7 +23,7 @@ use crate::stream_id::StreamId;
 const STRIKES: u32 = 4;
 /// So many measurements in a row are held back at most. A broker that refuses more than that
 /// refuses everything, which is no measurement's fault.
-const MAX_HELD: usize = 64;
+const MAX_HELD: usize = 16;
 /// Bounds of how long a connection must have stood before a suspect is sent over it.
 const MIN_UPTIME: Duration = Duration::from_secs(1);
 const MAX_UPTIME: Duration = Duration::from_secs(30);
@@ -60,7 +60,16 @@ pub struct Progress {
     /// Everything up to here is confirmed or poison.
     pub cursor: StreamId,
     /// Measurements that are now proven to be poison, oldest first.
-    pub poison: Vec<StreamId>,
+    pub poison: Vec<Poison>,
+    /// Measurements that the cursor has moved over, poison included.
+    pub passed: usize,
+}
+
+/// A measurement that the broker refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    pub id: StreamId,
+    pub reason: String,
 }
 
 /// The state of the delivery of one stream.
@@ -71,7 +80,7 @@ pub struct Delivery {
     size: ListSize,
     /// Measurements behind the cursor that wait for their proof; the next one read is behind
     /// the last of them.
-    held: Vec<StreamId>,
+    held: Vec<Poison>,
     /// The single measurement that has failed last, and how often in a row.
     suspect: Option<Suspect>,
     min_uptime: Duration,
@@ -112,7 +121,7 @@ impl Delivery {
     pub fn read_after(&self) -> StreamId {
         match &self.in_flight {
             Some(flight) if !flight.forgotten => flight.span.last,
-            _ => self.held.last().copied().unwrap_or(self.cursor),
+            _ => self.held.last().map_or(self.cursor, |poison| poison.id),
         }
     }
 
@@ -121,9 +130,10 @@ impl Delivery {
         self.in_flight.is_some()
     }
 
-    /// Measurements in flight whose confirmation still counts.
-    pub fn in_flight_count(&self) -> usize {
-        self.in_flight.as_ref().map_or(0, |flight| if flight.forgotten { 0 } else { flight.span.count })
+    /// Measurements behind the cursor that were handed over or held back.
+    pub fn unconfirmed(&self) -> usize {
+        let in_flight = self.in_flight.as_ref().filter(|flight| !flight.forgotten);
+        in_flight.map_or(0, |flight| flight.span.count) + self.held.len()
     }
 
     /// The limits for the next list.
@@ -155,21 +165,23 @@ impl Delivery {
         self.size.confirmed();
         self.suspect = None;
         self.cursor = flight.span.last;
-        Some(Progress { cursor: self.cursor, poison: std::mem::take(&mut self.held) })
+        let poison = std::mem::take(&mut self.held);
+        Some(Progress { cursor: self.cursor, passed: flight.span.count + poison.len(), poison })
     }
 
     /// The list in flight was not confirmed: it is read again from the cursor.
-    pub fn failed(&mut self, failure: Failure) {
+    /// `reason` is kept for what turns out to be poison.
+    pub fn failed(&mut self, failure: Failure, reason: &str) {
         let Some(flight) = self.in_flight.take().filter(|flight| !flight.forgotten) else { return };
         let span = flight.span;
         match failure {
             Failure::NotSent => self.acquit(),
             Failure::Unwelcome => {}
             Failure::Silent => self.size.failed(span, false),
-            Failure::Refused if span.count == 1 => self.hold_back(span.first),
+            Failure::Refused if span.count == 1 => self.hold_back(span.first, reason),
             Failure::Refused => self.size.failed(span, true),
             Failure::Closed { .. } if span.count > 1 => self.size.failed(span, false),
-            Failure::Closed { uptime } => self.strike(span.first, uptime),
+            Failure::Closed { uptime } => self.strike(span.first, uptime, reason),
         }
     }
 
@@ -194,8 +206,10 @@ impl Delivery {
         self.suspect = None;
     }
 
-    fn strike(&mut self, id: StreamId, uptime: Duration) {
-        self.min_uptime = (uptime * 2).clamp(MIN_UPTIME, MAX_UPTIME).max(self.min_uptime);
+    fn strike(&mut self, id: StreamId, uptime: Duration, reason: &str) {
+        if !self.on_trial() {
+            self.min_uptime = (uptime * 2).clamp(MIN_UPTIME, MAX_UPTIME);
+        }
         let strikes = match &self.suspect {
             Some(suspect) if suspect.id == id => suspect.strikes + 1,
             // The successor of a held one is on trial from its first failure on: it, too, was
@@ -203,15 +217,15 @@ impl Delivery {
             _ => u32::from(!self.held.is_empty()),
         };
         if strikes >= STRIKES {
-            self.hold_back(id);
+            self.hold_back(id, reason);
         } else {
             self.suspect = Some(Suspect { id, strikes });
         }
     }
 
-    fn hold_back(&mut self, id: StreamId) {
+    fn hold_back(&mut self, id: StreamId, reason: &str) {
         self.suspect = None;
-        self.held.push(id);
+        self.held.push(Poison { id, reason: reason.into() });
         if self.held.len() > MAX_HELD {
             self.acquit();
         }
@@ -291,6 +305,10 @@ mod tests {
         StreamId::new(ms, 0)
     }
 
+    fn ids(poison: &[Poison]) -> Vec<StreamId> {
+        poison.iter().map(|poison| poison.id).collect()
+    }
+
     /// Hands over the next list as the poller would: measurements are 1, 2, 3 … of 100 bytes.
     fn send(delivery: &mut Delivery) -> Span {
         let limits = delivery.limits(FULL);
@@ -304,7 +322,7 @@ mod tests {
 
     fn fail(delivery: &mut Delivery, failure: Failure) -> Span {
         let span = send(delivery);
-        delivery.failed(failure);
+        delivery.failed(failure, "why");
         span
     }
 
@@ -361,10 +379,10 @@ mod tests {
             let span = send(&mut delivery);
             if (span.first.ms..=span.last.ms).contains(&poison) {
                 closes += 1;
-                delivery.failed(CLOSED);
+                delivery.failed(CLOSED, "why");
             } else if let Some(progress) = delivery.confirmed() {
                 if !progress.poison.is_empty() {
-                    return (delivery, closes, progress.poison);
+                    return (delivery, closes, ids(&progress.poison));
                 }
             }
         }
@@ -386,7 +404,7 @@ mod tests {
         assert_eq!(delivery.cursor(), id(0));
         assert_eq!(send(&mut delivery).first, id(2));
         let progress = delivery.confirmed().unwrap();
-        assert_eq!((progress.cursor, progress.poison), (id(2), vec![id(1)]));
+        assert_eq!((progress.cursor, ids(&progress.poison), progress.passed), (id(2), vec![id(1)], 2));
     }
 
     #[test]
@@ -458,19 +476,19 @@ mod tests {
                 }
                 match event {
                     Event::Confirm => {
-                        let counts = delivery.in_flight_count() > 0;
+                        let counts = delivery.in_flight.as_ref().is_some_and(|flight| !flight.forgotten);
                         let before = delivery.cursor();
                         let progress = delivery.confirmed();
                         prop_assert_eq!(progress.is_some(), counts);
                         if let (Some(progress), Some(span)) = (progress, span) {
                             done.extend(span.first.ms..=span.last.ms);
                             // Poison lies between the old cursor and the proof, without a gap.
-                            let poison: Vec<u64> = progress.poison.iter().map(|id| id.ms).collect();
+                            let poison: Vec<u64> = progress.poison.iter().map(|poison| poison.id.ms).collect();
                             prop_assert_eq!(&poison, &(before.ms + 1..span.first.ms).collect::<Vec<_>>());
                             done.extend(poison);
                         }
                     }
-                    Event::Fail(failure) => delivery.failed(failure),
+                    Event::Fail(failure) => delivery.failed(failure, "why"),
                     Event::ConnectionLost => delivery.connection_lost(),
                     Event::Rewind(to) => {
                         delivery.rewind(id(to));

@@ -20,6 +20,7 @@ use crate::publisher::{Event, Letter};
 use crate::shutdown::Shutdown;
 use crate::store::{self, Store};
 use crate::stream_id::StreamId;
+use crate::threads::Pulse;
 use crate::supervisor::{RebootError, Supervisor};
 
 /// Commands that may wait.
@@ -76,6 +77,7 @@ pub struct Dispatcher {
     channels: Channels,
     answers: (Sender<Event>, Receiver<Event>),
     shutdown: Shutdown,
+    pulse: Pulse,
     rebooted: Option<Instant>,
 }
 
@@ -86,7 +88,7 @@ enum Undelivered {
 }
 
 impl Dispatcher {
-    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown) -> Dispatcher {
+    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown, pulse: Pulse) -> Dispatcher {
         Dispatcher {
             permissions: config.commands.clone(),
             limits: config.batch,
@@ -98,6 +100,7 @@ impl Dispatcher {
             channels,
             answers: bounded(4),
             shutdown,
+            pulse,
             rebooted: None,
         }
     }
@@ -105,6 +108,7 @@ impl Dispatcher {
     /// Executes commands until the end is asked for.
     pub fn run(mut self) {
         while !self.shutdown.requested() {
+            self.pulse.beat();
             let message = select! {
                 recv(self.channels.commands) -> message => message.ok(),
                 recv(self.shutdown.receiver()) -> _ => None,
@@ -322,13 +326,18 @@ impl Dispatcher {
             send(self.channels.replies, letter) -> sent => if sent.is_err() { return Err(Undelivered::Shutdown) },
             recv(self.shutdown.receiver()) -> _ => return Err(Undelivered::Shutdown),
         }
-        select! {
-            recv(self.answers.1) -> answer => match answer {
-                Ok(Event::Answer(Ok(()))) => Ok(()),
-                Ok(Event::Answer(Err((failure, reason)))) => Err(Undelivered::Failed(failure, reason)),
-                _ => Err(Undelivered::Shutdown),
-            },
-            recv(self.shutdown.receiver()) -> _ => Err(Undelivered::Shutdown),
+        // The broker may be away for hours.
+        loop {
+            self.pulse.beat();
+            select! {
+                recv(self.answers.1) -> answer => return match answer {
+                    Ok(Event::Answer(Ok(()))) => Ok(()),
+                    Ok(Event::Answer(Err((failure, reason)))) => Err(Undelivered::Failed(failure, reason)),
+                    _ => Err(Undelivered::Shutdown),
+                },
+                recv(self.shutdown.receiver()) -> _ => return Err(Undelivered::Shutdown),
+                default(Duration::from_secs(60)) => {}
+            }
         }
     }
 }

@@ -10,11 +10,13 @@
 //! * `config`: the INI file and the environment, checked, as one type; `cli`: the options.
 //! * `stream_id`, `topic`, `measurement`: the forms of things: IDs and cursors, topics, the
 //!   JSON lists.
-//! * `settings`, `delivery`, `backoff`: the decisions: what is in force, what may be confirmed
-//!   and how large a list may be, how long to wait. `command`: what a remote side may ask for.
+//! * `settings`, `delivery`, `ledger`, `backoff`: the decisions: what is in force, what may be
+//!   confirmed and how large a list may be, what got lost, how long to wait. `command`: what a
+//!   remote side may ask for.
 //! * `store`: every command to Redis. `mqtt`: every call of the MQTT library. `supervisor`: the
 //!   one call to balena.
-//! * `poller`, `publisher`, `dispatcher`: the threads. `shutdown`: how they are asked to stop.
+//! * `poller`, `publisher`, `dispatcher`: the threads. `threads`: who watches them. `shutdown`:
+//!   how they are asked to stop.
 //!
 //! ```text
 //! Redis ──► poller ──── Letter ───► publisher ──► Paho ──► broker
@@ -28,6 +30,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod delivery;
+pub mod ledger;
 pub mod measurement;
 mod dispatcher;
 mod mqtt;
@@ -38,35 +41,26 @@ pub mod shutdown;
 pub mod store;
 pub mod stream_id;
 mod supervisor;
+mod threads;
 pub mod topic;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use log::{error, info, warn};
+use crossbeam_channel::bounded;
+use log::{info, warn};
 
 use config::Config;
 use dispatcher::Dispatcher;
 use poller::Poller;
 use publisher::Publisher;
-use shutdown::{GRACE, Shutdown};
-
-/// Why the service ended although nobody asked it to.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    #[error("the thread {0} ended unexpectedly; the process ends, so that it is started anew")]
-    ThreadEnded(String),
-    #[error("the thread {0} cannot be started: {1}")]
-    Spawn(&'static str, std::io::Error),
-}
+use shutdown::Shutdown;
+use threads::{Failure, Pulse, STALLED, Threads};
 
 /// Runs the service until `shutdown` is requested.
 ///
 /// # Errors
-/// A thread that cannot be started, or that ends by itself.
+/// A thread that cannot be started, ends by itself or hangs.
 pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     log_start(config);
     let (letters, measurements) = bounded(1);
@@ -74,6 +68,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (events_tx, events) = bounded(16);
     let (inbox, commands) = dispatcher::inbox();
     let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
+    let [publishing, polling, dispatching] = [Pulse::default(), Pulse::default(), Pulse::default()];
     let publisher = Publisher::new(
         config,
         publisher::Channels {
@@ -84,8 +79,9 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
             maximum_payload: maximum_payload.clone(),
         },
         shutdown.clone(),
+        publishing.clone(),
     );
-    let poller = Poller::new(config, letters, events, events_tx.clone(), shutdown.clone());
+    let poller = Poller::new(config, letters, (events_tx.clone(), events), shutdown.clone(), polling.clone());
     let dispatcher = Dispatcher::new(
         config,
         dispatcher::Channels {
@@ -97,12 +93,13 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
             maximum_payload,
         },
         shutdown.clone(),
+        dispatching.clone(),
     );
-    let mut threads = Threads::new();
-    threads.spawn("publisher", move || publisher.run())?;
-    threads.spawn("poller", move || poller.run())?;
-    threads.spawn("dispatcher", move || dispatcher.run())?;
-    threads.supervise(shutdown)
+    let mut threads = Threads::default();
+    threads.spawn("publisher", publishing, move || publisher.run())?;
+    threads.spawn("poller", polling, move || poller.run())?;
+    threads.spawn("dispatcher", dispatching, move || dispatcher.run())?;
+    threads.supervise(shutdown, STALLED)
 }
 
 fn log_start(config: &Config) {
@@ -115,66 +112,5 @@ fn log_start(config: &Config) {
     info!("settings: {}", settings.join(" "));
     for warning in &config.warnings {
         warn!("{warning}");
-    }
-}
-
-/// The threads of the service, with their names, and the news of their end.
-struct Threads {
-    running: Vec<(&'static str, JoinHandle<()>)>,
-    ended_tx: Sender<String>,
-    ended: Receiver<String>,
-}
-
-/// Reports the end of its thread, a panic included.
-struct EndNotice(&'static str, Sender<String>);
-
-impl Drop for EndNotice {
-    fn drop(&mut self) {
-        drop(self.1.send(self.0.to_string()));
-    }
-}
-
-impl Threads {
-    fn new() -> Threads {
-        let (ended_tx, ended) = bounded(8);
-        Threads { running: Vec::new(), ended_tx, ended }
-    }
-
-    fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-        let notice = EndNotice(name, self.ended_tx.clone());
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            let _notice = notice;
-            run();
-        });
-        self.running.push((name, thread.map_err(|error| Failure::Spawn(name, error))?));
-        Ok(())
-    }
-
-    /// Waits for the wish to stop, and then a little longer than the threads allow themselves.
-    fn supervise(self, shutdown: &Shutdown) -> Result<(), Failure> {
-        crossbeam_channel::select! {
-            recv(self.ended) -> name => {
-                if !shutdown.requested() {
-                    return Err(Failure::ThreadEnded(name.unwrap_or_default()));
-                }
-            }
-            recv(shutdown.receiver()) -> _ => {}
-        }
-        info!("stopping");
-        let deadline = Instant::now() + GRACE + Duration::from_millis(700);
-        while self.running.iter().any(|(_, thread)| !thread.is_finished()) {
-            if self.ended.recv_deadline(deadline).is_err() && Instant::now() >= deadline {
-                let late: Vec<&str> =
-                    self.running.iter().filter(|(_, thread)| !thread.is_finished()).map(|(name, _)| *name).collect();
-                warn!("{} did not end in time; the cursor in Redis is what is confirmed", late.join(", "));
-                return Ok(());
-            }
-        }
-        for (name, thread) in self.running {
-            if thread.join().is_err() {
-                error!("the thread {name} panicked while stopping");
-            }
-        }
-        Ok(())
     }
 }

@@ -165,12 +165,6 @@ fn string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// The fields of an entry as they are sent, for the copy of a measurement that the broker
-/// refuses.
-pub fn wire_fields(entry: &Entry) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
-    entry.pairs().map(|(name, value)| (wire_name(name, &mut true), value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

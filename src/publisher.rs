@@ -18,6 +18,7 @@ use crate::delivery::Failure;
 use crate::dispatcher::Inbox;
 use crate::mqtt::{Broker, Connection, Loss, Message, PublishError};
 use crate::shutdown::{GRACE, Grace, Shutdown};
+use crate::threads::Pulse;
 
 /// A refused subscription is tried again after this time.
 const RESUBSCRIBE: Duration = Duration::from_secs(60);
@@ -41,8 +42,9 @@ pub struct Letter {
 pub enum Event {
     /// There is a connection. `maximum_payload`: bytes for one list.
     Up { link: u64, maximum_payload: usize },
-    /// The connection has ended; unanswered messages were answered before.
-    Down,
+    /// The connection has ended; unanswered messages were answered before. `idle`: nothing
+    /// was in flight.
+    Down { idle: bool },
     /// The answer to the last message.
     Answer(Result<(), (Failure, String)>),
     /// The settings in Redis have changed.
@@ -73,6 +75,7 @@ pub struct Publisher {
     insecure: bool,
     channels: Channels,
     shutdown: Shutdown,
+    pulse: Pulse,
     backoff: Backoff,
     link: u64,
     reply_was_last: bool,
@@ -85,8 +88,23 @@ enum Next {
     Finished,
 }
 
+/// How a connection has ended.
+struct End {
+    loss: Loss,
+    /// Nothing was in flight.
+    idle: bool,
+    /// A measurement was in flight that is suspected to be poison.
+    on_trial: bool,
+}
+
+impl End {
+    fn idle(loss: Loss) -> End {
+        End { loss, idle: true, on_trial: false }
+    }
+}
+
 impl Publisher {
-    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown) -> Publisher {
+    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown, pulse: Pulse) -> Publisher {
         let mqtt = &config.mqtt;
         Publisher {
             broker: Broker::new(mqtt, None, MAX_REQUEST),
@@ -97,6 +115,7 @@ impl Publisher {
             insecure: mqtt.tls.as_ref().is_some_and(|tls| tls.insecure),
             channels,
             shutdown,
+            pulse,
             backoff: Backoff::default(),
             link: 0,
             reply_was_last: false,
@@ -110,13 +129,17 @@ impl Publisher {
             let maximum_payload = connection.maximum_payload(&self.values_topic);
             self.channels.maximum_payload.store(maximum_payload, Ordering::Relaxed);
             drop(self.channels.poller.send(Event::Up { link: self.link, maximum_payload }));
-            let loss = self.serve(&mut connection);
+            let end = self.serve(&mut connection);
             self.backoff.connection_lasted(connection.uptime());
             connection.close();
-            let Some(loss) = loss else { return };
+            let Some(End { loss, idle, on_trial }) = end else { return };
             self.return_unsent();
-            drop(self.channels.poller.send(Event::Down));
-            let wait = self.backoff.next(backoff::random());
+            drop(self.channels.poller.send(Event::Down { idle }));
+            let wait = if on_trial {
+                self.backoff.next_on_trial(backoff::random())
+            } else {
+                self.backoff.next(backoff::random())
+            };
             warn!("disconnected from {}: {}; next attempt in {:.1} s", self.address, loss.reason, wait.as_secs_f64());
             self.shutdown.sleep(wait);
         }
@@ -126,6 +149,7 @@ impl Publisher {
     /// Tries for ever; `None` when the end is asked for.
     fn connect(&mut self) -> Option<Connection> {
         loop {
+            self.pulse.beat();
             if self.shutdown.requested() {
                 return None;
             }
@@ -162,20 +186,22 @@ impl Publisher {
     }
 
     /// Publishes until the connection is lost, or (`None`) there is nothing left to do.
-    fn serve(&mut self, connection: &mut Connection) -> Option<Loss> {
+    fn serve(&mut self, connection: &mut Connection) -> Option<End> {
         let mut refused = self.subscribe(connection, self.filters.clone());
         let mut tried = Instant::now();
         loop {
+            self.pulse.beat();
             if let Some(loss) = connection.loss() {
-                return Some(loss.clone());
+                return Some(End::idle(loss.clone()));
             }
             match self.next(connection) {
                 Next::Letter(letter) => {
+                    let on_trial = !letter.min_uptime.is_zero();
                     if let Some(loss) = self.publish(connection, letter) {
-                        return Some(loss);
+                        return Some(End { loss, idle: false, on_trial });
                     }
                 }
-                Next::Lost(loss) => return Some(loss),
+                Next::Lost(loss) => return Some(End::idle(loss)),
                 Next::Idle => {
                     if !refused.is_empty() && tried.elapsed() >= RESUBSCRIBE {
                         refused = self.subscribe(connection, refused);
@@ -249,7 +275,10 @@ impl Publisher {
             return Some(loss);
         }
         let mut grace = Grace::new(&self.shutdown, LAST_ACK);
-        let result = connection.publish(letter.message, self.ack_timeout, || grace.is_over());
+        let result = connection.publish(letter.message, self.ack_timeout, || {
+            self.pulse.beat();
+            grace.is_over()
+        });
         let Err(error) = result else {
             answer(&letter.answer, Ok(()));
             return None;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::{Cmd, Connection, ConnectionLike, Pipeline, RedisError, Script, Value};
 
 use crate::config;
+use crate::delivery::Poison;
 use crate::measurement::Entry;
 use crate::settings::{Raw, RawSettings};
 use crate::stream_id::{Cursor, StreamId};
@@ -31,17 +32,53 @@ pub const OWN_KEYS: [&str; 3] = [VALUES, STATUS, DEAD_LETTER];
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets the cursor if it still is what this program last read or wrote (or already what it is
-/// about to write, after an answer that got lost). ARGV: 1 if the key is expected to exist, the
-/// expected value, the new value. Answers 1, or the type and the value that stand in the way.
+/// about to write, after an answer that got lost), and with it, as one, the position in the
+/// account and the copies of poison. KEYS: cursor, status, stream, dead letters. ARGV: 1 if the
+/// cursor is expected to exist, its expected value, its new value, the position, and pairs of
+/// ID and reason.
+/// Answers 1, or the type and the value that stand in the way.
 const SAVE: &str = r"
 local type = redis.call('TYPE', KEYS[1]).ok
 if type ~= 'none' and type ~= 'string' then return {type} end
 local now = redis.call('GET', KEYS[1])
-if now ~= ARGV[3] then
-    if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
-    redis.call('SET', KEYS[1], ARGV[3])
+if now == ARGV[3] then return 1 end
+if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
+for i = 5, #ARGV, 2 do
+    local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
+    if entry then
+        local copy = {}
+        for j = 1, #entry[2], 2 do
+            local name = entry[2][j]
+            if name == '_id' or name == '_reason' then name = '_' .. name end
+            copy[j], copy[j + 1] = name, entry[2][j + 1]
+        end
+        redis.call('XADD', KEYS[4], '*', '_id', ARGV[i], '_reason', ARGV[i + 1], unpack(copy))
+    end
 end
+redis.call('SET', KEYS[1], ARGV[3])
+redis.pcall('HSET', KEYS[2], 'position', ARGV[4])
+if #ARGV > 4 then redis.pcall('HINCRBY', KEYS[2], 'dead_letters', (#ARGV - 4) / 2) end
 return 1";
+
+/// Trims the stream so that a number of sent entries stay, unless somebody has moved the cursor
+/// meanwhile: what lies behind it is not sent any more. ARGV: the cursor as it is stored, its
+/// ID, the ID behind it, the number. Answers how many were removed.
+const TRIM: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local keep = tonumber(ARGV[4])
+local from = ARGV[3]
+if keep > 0 then
+    local kept = redis.call('XREVRANGE', KEYS[2], ARGV[2], '-', 'COUNT', keep)
+    if #kept < keep then return 0 end
+    from = kept[keep][1]
+end
+return redis.call('XTRIM', KEYS[2], 'MINID', from)";
+
+/// Counts a slice of a range and says where it ends, without sending the entries.
+const COUNT: &str = r"
+local slice = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
+if #slice == 0 then return {0, ''} end
+return {#slice, slice[#slice][1]}";
 
 /// Sets or deletes a key unless it holds something other than a string: without a gap between
 /// looking and writing. ARGV: the value, or nothing. Answers 1 or the type that is in the way.
@@ -70,10 +107,44 @@ pub enum Saved {
     Foreign(Raw),
 }
 
-/// A page of the stream.
+/// A page of the stream, and the state of the stream at the same moment.
 #[derive(Debug, Default)]
 pub struct Page {
     pub entries: VecDeque<Entry>,
+    /// `None`: not looked at.
+    pub stream: Option<StreamState>,
+}
+
+/// What is known of the stream as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    Absent,
+    Present {
+        /// The ID of the newest entry there ever was.
+        newest: StreamId,
+        length: u64,
+        /// Entries ever added; only Redis 7 and later count them.
+        added: Option<u64>,
+        first: Option<StreamId>,
+    },
+}
+
+/// What is stored about an earlier run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The cursor that this program wrote last, and the entries accounted for up to it.
+    pub position: Option<(String, Option<u64>)>,
+    pub lost: u64,
+    pub dead_letters: u64,
+}
+
+/// What is saved together with the cursor.
+#[derive(Debug)]
+pub struct Save<'a> {
+    pub cursor: &'a str,
+    /// Entries accounted for up to the cursor, where known.
+    pub accounted: Option<u64>,
+    pub poison: &'a [Poison],
 }
 
 /// A connection to Redis that is made when it is needed.
@@ -121,13 +192,15 @@ impl Store {
     /// As for every command; `Refused` also where the stream is not a stream.
     pub fn page(&mut self, after: StreamId, count: usize) -> Result<(RawSettings, Page), StoreError> {
         let mut commands = settings_commands();
+        commands.cmd("XINFO").arg("STREAM").arg(VALUES);
         commands.cmd("XRANGE").arg(VALUES).arg(Cursor::written(after)).arg("+").arg("COUNT").arg(count);
         commands.atomic();
         let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
         let Some(Value::Array(answers)) = answers.into_iter().next() else { return Err(unexpected()) };
         let mut answers = answers.into_iter();
         let settings = raw_settings(&mut answers);
-        Ok((settings, Page { entries: entries(answers.next())? }))
+        let stream = Some(stream_state(answers.next())?);
+        Ok((settings, Page { entries: entries(answers.next())?, stream }))
     }
 
     /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
@@ -162,41 +235,38 @@ impl Store {
             Some(Value::ServerError(error)) => return Err(refused(error.into())),
             _ => VecDeque::new(),
         };
-        Ok((settings, Page { entries }))
+        Ok((settings, Page { entries, stream: None }))
     }
 
-    /// The ID that the newest entry has or had; `StreamId::ZERO` where there is no stream.
+    /// The state of the stream.
     ///
     /// # Errors
-    /// As for every command.
-    pub fn newest_id(&mut self) -> Result<StreamId, StoreError> {
+    /// As for every command; `Refused` also where the stream is not a stream.
+    pub fn stream(&mut self) -> Result<StreamState, StoreError> {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(VALUES);
-        match self.command(&command) {
-            Ok(Value::Array(info)) => {
-                let name = Value::BulkString(b"last-generated-id".to_vec());
-                let at = info.iter().position(|field| *field == name).ok_or_else(unexpected)?;
-                info.get(at + 1).and_then(id).ok_or_else(unexpected)
-            }
-            Ok(_) => Err(unexpected()),
-            Err(StoreError::Refused(text)) if text.contains("no such key") => Ok(StreamId::ZERO),
-            Err(error) => Err(error),
-        }
+        let packed = command.get_packed_command();
+        let answer = self.connection()?.req_packed_command(&packed);
+        stream_state(Some(self.checked(answer)?))
     }
 
-    /// Saves the cursor if it is still `expected`.
+    /// Saves the cursor if it is still `expected`, and what goes with it.
     ///
     /// # Errors
     /// As for every command. After `Unreachable` the same call can be made again: it does not
     /// take its own earlier write for somebody else's.
-    pub fn save_cursor(&mut self, expected: &Raw, cursor: &str) -> Result<Saved, StoreError> {
+    pub fn save_cursor(&mut self, expected: &Raw, save: &Save) -> Result<Saved, StoreError> {
         let (exists, text) = match expected {
             Raw::Text(text) => ("1", text.as_str()),
             _ => ("0", ""),
         };
         let script = self.save.clone();
         let mut call = script.key(LAST_ID);
-        call.arg(exists).arg(text).arg(cursor);
+        call.key(STATUS).key(VALUES).key(DEAD_LETTER);
+        call.arg(exists).arg(text).arg(save.cursor).arg(position(save));
+        for poison in save.poison {
+            call.arg(poison.id.to_string()).arg(&poison.reason);
+        }
         let answer = call.invoke::<Value>(self.connection()?);
         match self.checked(answer)? {
             Value::Int(1) => Ok(Saved::Yes),
@@ -210,6 +280,97 @@ impl Store {
                 }))
             }
             _ => Err(unexpected()),
+        }
+    }
+
+    /// What an earlier run has left behind.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn memory(&mut self) -> Result<Memory, StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(STATUS).arg("position").arg("lost").arg("dead_letters");
+        let fields = match self.command(&command) {
+            Ok(Value::Array(fields)) => fields,
+            // Somebody has put something else there: then nothing is remembered.
+            Ok(_) | Err(StoreError::Refused(_)) => return Ok(Memory::default()),
+            Err(error) => return Err(error),
+        };
+        let mut fields = fields.into_iter().map(|field| text_of(Some(field)));
+        let mut next = || fields.next().unwrap_or_default();
+        let position = next();
+        Ok(Memory {
+            position: position.split_once(' ').map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
+            lost: next().parse().unwrap_or(0),
+            dead_letters: next().parse().unwrap_or(0),
+        })
+    }
+
+    /// Stores a loss together with the account that has it, so that it is never told twice.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn note_loss(&mut self, save: &Save, lost: u64) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HSET");
+        command.arg(STATUS).arg("position").arg(position(save)).arg("lost").arg(lost);
+        self.command(&command).map(|_| ())
+    }
+
+    /// Trims the stream to `keep` entries up to the cursor; never one behind it.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn trim_sent(&mut self, cursor: StreamId, keep: u64) -> Result<(), StoreError> {
+        let script = Script::new(TRIM);
+        let mut call = script.key(LAST_ID);
+        call.key(VALUES).arg(Cursor::written(cursor)).arg(cursor.to_string()).arg(cursor.next().to_string()).arg(keep);
+        let answer = call.invoke::<Value>(self.connection()?);
+        self.checked(answer).map(|_| ())
+    }
+
+    /// Counts entries behind `after` up to `last`, at most `limit`, and says where it stopped.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn count(&mut self, after: StreamId, last: StreamId, limit: usize) -> Result<(u64, StreamId), StoreError> {
+        let script = Script::new(COUNT);
+        let mut call = script.key(VALUES);
+        call.arg(Cursor::written(after)).arg(last.to_string()).arg(limit);
+        let answer = call.invoke::<(u64, String)>(self.connection()?);
+        let (count, end) = self.checked(answer)?;
+        Ok((count, end.parse().unwrap_or(last)))
+    }
+
+    /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
+    /// or does not say.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn hazards(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let policy = self.setting("maxmemory-policy")?;
+        if policy.starts_with("allkeys-") {
+            found.push(format!("maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"));
+        }
+        if self.setting("appendonly")? == "no" {
+            let saves = self.setting("save")?;
+            found.push(if saves.is_empty() {
+                "Redis stores nothing: unsent measurements and the cursor are lost when it stops; appendonly yes is safe".into()
+            } else {
+                "Redis stores snapshots only: after a power cut the last minutes are lost; appendonly yes is safe".into()
+            });
+        }
+        Ok(found)
+    }
+
+    /// A setting of the server; empty where this client may not ask.
+    fn setting(&mut self, name: &str) -> Result<String, StoreError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg(name);
+        match self.command(&command) {
+            Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),
+            Ok(_) | Err(StoreError::Refused(_)) => Ok(String::new()),
+            Err(error) => Err(error),
         }
     }
 
@@ -368,6 +529,39 @@ fn raw(answer: Option<Value>) -> Raw {
         Some(Value::ServerError(_)) => not_a_string(),
         _ => Raw::Missing,
     }
+}
+
+fn position(save: &Save) -> String {
+    let accounted = save.accounted.map_or("-".into(), |n| n.to_string());
+    format!("{} {accounted}", save.cursor)
+}
+
+fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
+    let info = match answer {
+        Some(Value::Array(info)) => info,
+        Some(Value::ServerError(error)) if error.details().is_some_and(|text| text.contains("no such key")) => {
+            return Ok(StreamState::Absent);
+        }
+        Some(Value::ServerError(error)) => return Err(refused(error.into())),
+        _ => return Err(unexpected()),
+    };
+    let field = |name: &str| {
+        let at = info.iter().step_by(2).position(|field| matches!(field, Value::BulkString(b) if b == name.as_bytes()))?;
+        info.get(2 * at + 1)
+    };
+    let number = |name: &str| match field(name) {
+        Some(Value::Int(number)) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    Ok(StreamState::Present {
+        newest: field("last-generated-id").and_then(id).ok_or_else(unexpected)?,
+        length: number("length").ok_or_else(unexpected)?,
+        added: number("entries-added"),
+        first: match field("first-entry") {
+            Some(Value::Array(parts)) => parts.first().and_then(id),
+            _ => None,
+        },
+    })
 }
 
 fn not_a_string() -> Raw {

@@ -5,6 +5,7 @@
 
 pub mod proxy;
 pub mod receiver;
+pub mod schedule;
 pub mod servers;
 pub mod service;
 pub mod supervisor;

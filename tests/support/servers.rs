@@ -92,7 +92,7 @@ impl Redis {
     fn comes_up(&mut self) -> bool {
         let (port, child) = (self.port, &mut self.child);
         let mut up = false;
-        holds_within(Duration::from_secs(30), || {
+        holds_within(Duration::from_secs(60), || {
             let ended = child.try_wait().is_ok_and(|status| status.is_some());
             up = !ended && answers(port);
             up || ended
@@ -156,6 +156,18 @@ impl Redis {
 
     pub fn stop(&mut self) {
         terminate(&mut self.child);
+    }
+
+    /// Starts again so that loading takes about `time`, and waits until it is done.
+    pub fn start_loading(&mut self, time: Duration) {
+        let commands = fs::read_dir(self.folder.path().join("appendonlydir")).map_or(0, |files| {
+            files.map_while(Result::ok).filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum::<u64>() / 100
+        });
+        let delay = (time.as_micros() as u64 / commands.max(1)).max(1).to_string();
+        let mut arguments = self.arguments.clone();
+        arguments.extend(["--key-load-delay".into(), delay, "--loading-process-events-interval-bytes".into(), "1024".into()]);
+        self.child = Redis::spawn(self.port, self.folder.path(), &arguments);
+        assert!(self.comes_up(), "Redis after loading");
     }
 
     pub fn start_again(&mut self) {
@@ -253,6 +265,11 @@ impl Mosquitto {
 impl Drop for Mosquitto {
     fn drop(&mut self) {
         end(&mut self.child);
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" PUB") || line.contains("rc1")).collect();
+            eprintln!("--- the log of Mosquitto ends with\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
     }
 }
 
@@ -261,7 +278,7 @@ fn write_config(folder: &Path, port: u16, extra: &str) {
     let anonymous = if extra.contains("allow_anonymous") { "" } else { "allow_anonymous true\n" };
     let text = format!(
         "listener {port} 127.0.0.1\n{anonymous}persistence true\npersistence_location {}/\n\
-         max_queued_messages 0\nmax_inflight_messages 100\nlog_type all\nuser root\n{extra}\n",
+         max_queued_messages 10000000\nlog_type all\nuser root\n{extra}\n",
         folder.display()
     );
     fs::write(folder.join("mosquitto.conf"), text).expect("mosquitto.conf");

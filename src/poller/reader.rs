@@ -1,0 +1,97 @@
+//! What was read from the stream and not yet handed over: a page, and the next list made of it.
+
+use std::collections::VecDeque;
+
+use log::warn;
+
+use crate::config::{BatchLimits, Config};
+use crate::measurement::{Batch, Encoder, Entry, Oddities};
+use crate::stream_id::StreamId;
+
+/// Entries of the first page, before anything is known about their size.
+const FIRST_PAGE: usize = 32;
+
+pub struct Reader {
+    encoder: Encoder,
+    entries: VecDeque<Entry>,
+    prepared: Option<Batch>,
+    bytes_per_entry: usize,
+    /// There is more to read than was read.
+    more: bool,
+    told: Oddities,
+}
+
+impl Reader {
+    pub fn new(config: &Config) -> Reader {
+        Reader {
+            encoder: Encoder::new(&config.identity),
+            entries: VecDeque::new(),
+            prepared: None,
+            bytes_per_entry: 0,
+            more: false,
+            told: Oddities::default(),
+        }
+    }
+
+    /// Drops everything: it will be read again.
+    pub fn forget(&mut self) {
+        self.entries.clear();
+        self.prepared = None;
+        self.more = false;
+    }
+
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    pub fn has_list(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    pub fn take_list(&mut self) -> Option<Batch> {
+        self.prepared.take()
+    }
+
+    /// Measurements that were read and not handed over.
+    pub fn held(&self) -> usize {
+        self.prepared.as_ref().map_or(0, |batch| batch.count) + self.entries.len()
+    }
+
+    /// The last entry read, if any is left.
+    pub fn last(&self) -> Option<StreamId> {
+        self.entries.back().map(|entry| entry.id)
+    }
+
+    /// How many entries to read so that the next list is full, going by the size of the last
+    /// ones. 0: enough are there.
+    pub fn wanted(&self, limits: BatchLimits) -> usize {
+        let fill = match self.bytes_per_entry {
+            0 => FIRST_PAGE.min(limits.max_count),
+            bytes => (limits.max_bytes / bytes + 2).clamp(1, limits.max_count),
+        };
+        fill.saturating_sub(self.entries.len())
+    }
+
+    /// Takes a page for which `asked` entries were asked.
+    pub fn take(&mut self, page: VecDeque<Entry>, asked: usize) {
+        self.more = page.len() == asked;
+        self.entries.extend(page);
+    }
+
+    /// Encodes the next list.
+    pub fn encode(&mut self, limits: BatchLimits) {
+        self.prepared = self.encoder.batch(&mut self.entries, limits);
+        if let Some(batch) = &self.prepared {
+            self.bytes_per_entry = (batch.payload.len() / batch.count).max(1);
+        }
+        self.more |= !self.entries.is_empty();
+        let now = self.encoder.oddities;
+        if now.not_utf8 > 0 && self.told.not_utf8 == 0 {
+            warn!("a measurement holds bytes that are no UTF-8; they are sent as U+FFFD (told once)");
+        }
+        if now.double_field > 0 && self.told.double_field == 0 {
+            warn!("a measurement holds a field twice; the last value is sent (told once)");
+        }
+        self.told = now;
+    }
+}
