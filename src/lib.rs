@@ -33,7 +33,7 @@ pub mod delivery;
 pub mod ledger;
 pub mod measurement;
 mod dispatcher;
-mod mqtt;
+pub mod mqtt;
 mod poller;
 mod publisher;
 pub mod settings;

@@ -1,0 +1,95 @@
+//! A thousand connections lost under load, in one process: no abort, no leak, no growth.
+//!
+//! The service waits ever longer between attempts, so this drives the same connection code
+//! without the waits. Alone in its file, because it measures its own process.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use mqtt_handler::config::Config;
+use mqtt_handler::mqtt::{Broker, Message};
+use support::Mosquitto;
+use support::proxy::{Behaviour, Proxy};
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+fn status(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// What this process holds: descriptors, threads, memory in KiB.
+fn held() -> (usize, u64, u64) {
+    (descriptors(), status("Threads:"), status("VmRSS:"))
+}
+
+#[test]
+fn a_thousand_lost_connections_leave_nothing_behind() {
+    let losses: u32 = std::env::var("LOSSES").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let mosquitto = Mosquitto::start("log_type error");
+    let proxy = Proxy::start(mosquitto.port);
+    let variables = |name: &str| match name {
+        "MQTT_HOST" => Some("127.0.0.1".to_string()),
+        "MQTT_PORT" => Some(proxy.port.to_string()),
+        _ => None,
+    };
+    let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let mut broker = Broker::new(&config.mqtt, None, 1024);
+    let (mut lost, mut refused, mut confirmed, mut warm) = (0u32, 0u32, 0u64, None);
+    while lost + refused < losses {
+        let round = lost + refused;
+        let behaviour = match round % 5 {
+            // Cut in the middle of a packet, at another byte each time.
+            0 | 1 => Behaviour { cut_after_bytes: Some(200 + u64::from(round) * 7919 % 150_000), ..Behaviour::default() },
+            2 => Behaviour { cut_after: Some(Duration::from_millis(u64::from(round) % 40 + 5)), ..Behaviour::default() },
+            // A black hole with half a packet written.
+            3 => Behaviour { cut_after_bytes: None, swallow_down: false, ..Behaviour::default() },
+            _ => Behaviour { refuse: true, ..Behaviour::default() },
+        };
+        proxy.set(behaviour);
+        let Ok(mut connection) = broker.connect(|_| {}) else {
+            refused += 1;
+            continue;
+        };
+        for filter in &config.mqtt.topics.commands {
+            drop(connection.subscribe(filter));
+        }
+        let mut messages = 0;
+        loop {
+            if round % 5 == 3 && messages == 3 {
+                proxy.set(Behaviour { swallow_up: true, swallow_down: true, ..Behaviour::default() });
+            }
+            let begun = Instant::now();
+            let message = Message {
+                topic: "t".into(),
+                payload: vec![b'x'; 60_000],
+                qos: 1,
+                retained: false,
+                correlation: None,
+            };
+            match connection.publish(message, Duration::from_millis(300), || false) {
+                Ok(()) => confirmed += 1,
+                Err(_) => break,
+            }
+            messages += 1;
+            assert!(begun.elapsed() < Duration::from_secs(30), "a publish hangs");
+        }
+        lost += 1;
+        connection.close();
+        // After the first ones everything that is made once has been made.
+        if round >= losses / 10 && warm.is_none() {
+            warm = Some(held());
+        }
+    }
+    let (before, after) = (warm.expect("warm"), held());
+    println!("{lost} lost, {refused} refused, {confirmed} confirmed; descriptors, threads, KiB: {before:?} then {after:?}");
+    assert!(confirmed > u64::from(losses / 10), "under load");
+    // The proxy is in this process, too, and may still be closing the last connection.
+    assert!(after.0 <= before.0 + 12, "descriptors: {before:?} then {after:?}");
+    assert!(after.1 <= before.1 + 8, "threads: {before:?} then {after:?}");
+    assert!(after.2 <= before.2 + 8 * 1024, "memory: {before:?} then {after:?}");
+}
