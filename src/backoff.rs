@@ -36,7 +36,8 @@ impl Backoff {
     /// The next wait while a single measurement is on trial: such a series is short, and every
     /// connection of it has stood for a while, so the ceiling may be lower.
     pub fn next_on_trial(&mut self, random: f64) -> Duration {
-        self.next(random).min(ON_TRIAL.mul_f64(random.clamp(0.0, 1.0)))
+        self.next(random)
+            .min(ON_TRIAL.mul_f64(random.clamp(0.0, 1.0)))
     }
 
     /// The next wait after a refusal that only a person can end: at least half of a ceiling
@@ -64,7 +65,9 @@ impl Backoff {
 /// for its hash maps: good enough for jitter, and no further dependency.
 pub fn random() -> f64 {
     use std::hash::{BuildHasher, Hasher};
-    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let bits = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 

@@ -104,11 +104,16 @@ type Fields<'a> = HashMap<String, &'a RawValue>;
 /// # Errors
 /// What is wrong with it, ready to be answered.
 pub fn parse(payload: &[u8], permissions: &Permissions) -> Result<Request, Rejection> {
-    let nameless = |error: String| Rejection { command: None, id: None, error };
+    let nameless = |error: String| Rejection {
+        command: None,
+        id: None,
+        error,
+    };
     if payload.len() > MAX_REQUEST {
         return Err(too_large(payload.len()));
     }
-    let text = std::str::from_utf8(payload).map_err(|_| nameless("the request is not UTF-8".into()))?;
+    let text =
+        std::str::from_utf8(payload).map_err(|_| nameless("the request is not UTF-8".into()))?;
     let fields: Fields = serde_json::from_str(text).map_err(|error| {
         nameless(if serde_json::from_str::<&RawValue>(text).is_ok() {
             "the request is not a JSON object".into()
@@ -117,7 +122,9 @@ pub fn parse(payload: &[u8], permissions: &Permissions) -> Result<Request, Rejec
         })
     })?;
     let id = fields.get("id").map(|id| (*id).to_owned());
-    let given: Option<String> = fields.get("command").and_then(|name| serde_json::from_str(name.get()).ok());
+    let given: Option<String> = fields
+        .get("command")
+        .and_then(|name| serde_json::from_str(name.get()).ok());
     let result = match &given {
         None if fields.contains_key("command") => Err("\"command\" is not a string".into()),
         None => Err("\"command\" is missing".into()),
@@ -126,7 +133,11 @@ pub fn parse(payload: &[u8], permissions: &Permissions) -> Result<Request, Rejec
     match result {
         Ok(command) => Ok(Request { command, id }),
         // The name as this program writes it, where it knows it.
-        Err(error) => Err(Rejection { command: given.map(known_name), id, error }),
+        Err(error) => Err(Rejection {
+            command: given.map(known_name),
+            id,
+            error,
+        }),
     }
 }
 
@@ -141,27 +152,46 @@ pub fn too_large(bytes: usize) -> Rejection {
 
 fn known_name(given: String) -> String {
     let lower = given.to_lowercase();
-    if COMMANDS.contains(&lower.as_str()) { lower } else { given }
+    if COMMANDS.contains(&lower.as_str()) {
+        lower
+    } else {
+        given
+    }
 }
 
 fn command(name: &str, fields: &Fields, permissions: &Permissions) -> Result<Command, String> {
     if !COMMANDS.contains(&name) {
-        return Err(format!("unknown command; known are {}", COMMANDS.join(", ")));
+        return Err(format!(
+            "unknown command; known are {}",
+            COMMANDS.join(", ")
+        ));
     }
     if !permissions.commands.iter().any(|allowed| allowed == name) {
-        return Err(format!("{name} is not allowed on this device (setting main.allowed_commands)"));
+        return Err(format!(
+            "{name} is not allowed on this device (setting main.allowed_commands)"
+        ));
     }
     match name {
-        "reboot" => Ok(Command::Reboot { force: flag(fields, "force")? }),
-        "get_config" => Ok(Command::GetConfig { key: key(fields, permissions)? }),
+        "reboot" => Ok(Command::Reboot {
+            force: flag(fields, "force")?,
+        }),
+        "get_config" => Ok(Command::GetConfig {
+            key: key(fields, permissions)?,
+        }),
         "set_config" => set_config(key(fields, permissions)?, fields),
-        _ => Ok(Command::SendMeasurements { range: range(fields)?, count: count(fields)? }),
+        _ => Ok(Command::SendMeasurements {
+            range: range(fields)?,
+            count: count(fields)?,
+        }),
     }
 }
 
 /// An optional field; `null` counts as absent.
 fn optional<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a RawValue> {
-    fields.get(name).copied().filter(|value| value.get() != "null")
+    fields
+        .get(name)
+        .copied()
+        .filter(|value| value.get() != "null")
 }
 
 fn flag(fields: &Fields, name: &str) -> Result<bool, String> {
@@ -179,7 +209,9 @@ fn key(fields: &Fields, permissions: &Permissions) -> Result<String, String> {
         return Err("\"key\" is empty".into());
     }
     if !permissions.keys.iter().any(|pattern| glob(pattern, &key)) {
-        return Err(format!("the key {key:?} is not allowed on this device (setting main.config_keys)"));
+        return Err(format!(
+            "the key {key:?} is not allowed on this device (setting main.config_keys)"
+        ));
     }
     Ok(key)
 }
@@ -190,16 +222,19 @@ fn set_config(key: String, fields: &Fields) -> Result<Command, String> {
         "null" => None,
         "true" => Some("1".to_string()),
         "false" => Some("0".to_string()),
-        text if text.starts_with('"') => {
-            Some(serde_json::from_str(text).map_err(|error| format!("\"value\" is not a valid string: {error}"))?)
-        }
+        text if text.starts_with('"') => Some(
+            serde_json::from_str(text)
+                .map_err(|error| format!("\"value\" is not a valid string: {error}"))?,
+        ),
         text if text.starts_with(['{', '[']) => {
             return Err("\"value\" is neither a string nor a number, true, false or null".into());
         }
         number => Some(number.to_string()),
     };
     if store::OWN_KEYS.contains(&key.as_str()) {
-        return Err(format!("the key {key:?} cannot be set: it does not hold a setting"));
+        return Err(format!(
+            "the key {key:?} cannot be set: it does not hold a setting"
+        ));
     }
     let unusable = match (key.as_str(), &value) {
         (store::INTERVAL, Some(value)) => parse_interval(value).err(),
@@ -208,7 +243,11 @@ fn set_config(key: String, fields: &Fields) -> Result<Command, String> {
     };
     match unusable {
         Some(reason) => Err(format!("the value is unusable: {reason}")),
-        None => Ok(Command::SetConfig { key, value, given: (*given).to_owned() }),
+        None => Ok(Command::SetConfig {
+            key,
+            value,
+            given: (*given).to_owned(),
+        }),
     }
 }
 
@@ -221,15 +260,24 @@ fn range(fields: &Fields) -> Result<(StreamId, StreamId), String> {
 /// A bound of a range as Redis reads it: `-`, `+`, an ID, or an ID behind `(`, which excludes
 /// it. A bare time stands for its first or its last entry.
 fn bound(fields: &Fields, name: &str, lower: bool) -> Result<Option<StreamId>, String> {
-    let Some(raw) = optional(fields, name) else { return Ok(None) };
-    let invalid = || format!("{name:?} is no stream ID such as 1621122796939-0, and neither - nor +");
+    let Some(raw) = optional(fields, name) else {
+        return Ok(None);
+    };
+    let invalid =
+        || format!("{name:?} is no stream ID such as 1621122796939-0, and neither - nor +");
     let text = match raw.get() {
-        text if text.starts_with('"') => serde_json::from_str::<String>(text).map_err(|_| invalid())?,
+        text if text.starts_with('"') => {
+            serde_json::from_str::<String>(text).map_err(|_| invalid())?
+        }
         number => number.to_string(),
     };
     let text = text.trim();
     if text == "-" || text == "+" {
-        return Ok(Some(if text == "-" { StreamId::ZERO } else { StreamId::MAX }));
+        return Ok(Some(if text == "-" {
+            StreamId::ZERO
+        } else {
+            StreamId::MAX
+        }));
     }
     let (text, exclusive) = match text.strip_prefix('(') {
         Some(text) => (text, true),
@@ -247,7 +295,9 @@ fn bound(fields: &Fields, name: &str, lower: bool) -> Result<Option<StreamId>, S
 }
 
 fn count(fields: &Fields) -> Result<Option<u64>, String> {
-    let Some(raw) = optional(fields, "count") else { return Ok(None) };
+    let Some(raw) = optional(fields, "count") else {
+        return Ok(None);
+    };
     let text = raw.get();
     let text = serde_json::from_str::<String>(text).unwrap_or_else(|_| text.to_string());
     match text.trim().parse() {
@@ -258,7 +308,8 @@ fn count(fields: &Fields) -> Result<Option<u64>, String> {
 
 /// Whether a pattern with `*` (any characters) and `?` (one character) matches all of a text.
 fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where the last * stands, and up to where it has been tried.
     let mut star = None;
@@ -291,7 +342,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn all() -> Permissions {
-        Permissions { commands: COMMANDS.map(String::from).to_vec(), keys: vec!["*".into()] }
+        Permissions {
+            commands: COMMANDS.map(String::from).to_vec(),
+            keys: vec!["*".into()],
+        }
     }
 
     fn error(text: &str) -> (Option<String>, String) {
@@ -325,10 +379,19 @@ mod tests {
 
     #[test]
     fn an_id_is_kept_to_the_letter() {
-        for id in ["null", "1.50", "12345678901234567890123", r#"{"a":[1, 2]}"#, "\"x\""] {
+        for id in [
+            "null",
+            "1.50",
+            "12345678901234567890123",
+            r#"{"a":[1, 2]}"#,
+            "\"x\"",
+        ] {
             let text = format!(r#"{{"id":{id},"command":"dance"}}"#);
             let rejection = parse(text.as_bytes(), &all()).unwrap_err();
-            assert_eq!(rejection.id.map(|id| id.get().to_string()).as_deref(), Some(id));
+            assert_eq!(
+                rejection.id.map(|id| id.get().to_string()).as_deref(),
+                Some(id)
+            );
             assert_eq!(rejection.command.as_deref(), Some("dance"));
         }
     }
@@ -344,7 +407,8 @@ mod tests {
             ("null", None),
         ] {
             let text = format!(r#"{{"command":"set_config","key":"k","value":{given}}}"#);
-            let Command::SetConfig { value, .. } = parse(text.as_bytes(), &all()).unwrap().command else {
+            let Command::SetConfig { value, .. } = parse(text.as_bytes(), &all()).unwrap().command
+            else {
                 panic!("{given}");
             };
             assert_eq!(value.as_deref(), stored);
@@ -375,14 +439,20 @@ mod tests {
         let range = |text: &str| {
             let text = format!(r#"{{"command":"send_measurements",{text}}}"#);
             match parse(text.as_bytes(), &all()) {
-                Ok(Request { command: Command::SendMeasurements { range, count }, .. }) => Ok((range, count)),
+                Ok(Request {
+                    command: Command::SendMeasurements { range, count },
+                    ..
+                }) => Ok((range, count)),
                 Ok(other) => panic!("{other:?}"),
                 Err(rejection) => Err(rejection.error),
             }
         };
         let (zero, max) = (StreamId::ZERO, StreamId::MAX);
         assert_eq!(range(r#""min_id":null"#), Ok(((zero, max), None)));
-        assert_eq!(range(r#""min_id":"-","max_id":"+","count":"7""#), Ok(((zero, max), Some(7))));
+        assert_eq!(
+            range(r#""min_id":"-","max_id":"+","count":"7""#),
+            Ok(((zero, max), Some(7)))
+        );
         assert_eq!(
             range(r#""min_id":5,"max_id":6,"count":0"#),
             Ok(((StreamId::new(5, 0), StreamId::new(6, u64::MAX)), Some(0)))
@@ -391,42 +461,77 @@ mod tests {
             range(r#""min_id":"(5-1","max_id":"(6-0""#),
             Ok(((StreamId::new(5, 2), StreamId::new(5, u64::MAX)), None))
         );
-        for bad in [r#""min_id":"x""#, r#""max_id":1.5"#, r#""min_id":true"#, r#""count":-1"#, r#""count":"many""#] {
+        for bad in [
+            r#""min_id":"x""#,
+            r#""max_id":1.5"#,
+            r#""min_id":true"#,
+            r#""count":-1"#,
+            r#""count":"many""#,
+        ] {
             assert!(range(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn permissions_restrict_commands_and_keys() {
-        let some = Permissions { commands: vec!["get_config".into()], keys: vec!["sensor:?:*".into()] };
+        let some = Permissions {
+            commands: vec!["get_config".into()],
+            keys: vec!["sensor:?:*".into()],
+        };
         let allowed = |text: &str| parse(text.as_bytes(), &some).is_ok();
         assert!(allowed(r#"{"command":"get_config","key":"sensor:1:rate"}"#));
-        assert!(!allowed(r#"{"command":"get_config","key":"sensor:12:rate"}"#));
+        assert!(!allowed(
+            r#"{"command":"get_config","key":"sensor:12:rate"}"#
+        ));
         assert!(!allowed(r#"{"command":"reboot"}"#));
     }
 
     #[test]
     fn globs_match_the_whole_text() {
-        for (pattern, text) in [("*", ""), ("a*c", "abc"), ("a*c", "ac"), ("*a*b*", "xaxbx"), ("ü?", "üß")] {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*c", "abc"),
+            ("a*c", "ac"),
+            ("*a*b*", "xaxbx"),
+            ("ü?", "üß"),
+        ] {
             assert!(glob(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("a", "ab"), ("?", ""), ("a*c", "abd"), ("*ab", "aab c")] {
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", "ab"),
+            ("?", ""),
+            ("a*c", "abd"),
+            ("*ab", "aab c"),
+        ] {
             assert!(!glob(pattern, text), "{pattern} {text}");
         }
     }
 
     #[test]
     fn deep_nesting_is_no_danger() {
-        let deep = format!(r#"{{"command":"reboot","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        let deep = format!(
+            r#"{{"command":"reboot","x":{}{}}}"#,
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        );
         assert!(parse(deep.as_bytes(), &all()).is_ok());
-        let deep = format!(r#"{{"command":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        let deep = format!(
+            r#"{{"command":{}{}}}"#,
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        );
         assert!(parse(deep.as_bytes(), &all()).is_err());
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
         let word = prop_oneof![
-            Just("reboot".to_string()), Just("SET_config".to_string()), Just("get_config".to_string()),
-            Just("send_measurements".to_string()), Just("mqtt_sender:interval".to_string()), ".{0,8}",
+            Just("reboot".to_string()),
+            Just("SET_config".to_string()),
+            Just("get_config".to_string()),
+            Just("send_measurements".to_string()),
+            Just("mqtt_sender:interval".to_string()),
+            ".{0,8}",
         ];
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
@@ -459,7 +564,8 @@ mod tests {
                 id: rejection.id.as_deref(),
                 ..Reply::default()
             };
-            let reply: serde_json::Value = serde_json::from_slice(&reply.to_json()).expect("a reply");
+            let reply: serde_json::Value =
+                serde_json::from_slice(&reply.to_json()).expect("a reply");
             assert!(reply.get("error").is_some() && reply.get("command").is_some());
         }
     }

@@ -8,10 +8,10 @@ mod source;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::topic::Identity;
 use crate::topic;
-pub use source::{Fault, KEYS, Origin, Value};
+pub use crate::topic::Identity;
 use source::Source;
+pub use source::{Fault, KEYS, Origin, Value};
 
 /// The whole configuration, checked.
 pub struct Config {
@@ -136,9 +136,16 @@ impl Config {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Config, Vec<Fault>> {
         let source = Source::read(file, text, variable)?;
-        let mut check = Check { source: &source, faults: Vec::new() };
+        let mut check = Check {
+            source: &source,
+            faults: Vec::new(),
+        };
         let config = check.config();
-        if check.faults.is_empty() { Ok(config) } else { Err(check.faults) }
+        if check.faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(check.faults)
+        }
     }
 }
 
@@ -157,7 +164,12 @@ impl Check<'_> {
             app_id: self.text("balena", "app_id"),
             app_name: self.text("balena", "app_name"),
         };
-        let seconds = self.number("main", "interval_seconds", 0.0..=MAX_INTERVAL_SECONDS, "seconds");
+        let seconds = self.number(
+            "main",
+            "interval_seconds",
+            0.0..=MAX_INTERVAL_SECONDS,
+            "seconds",
+        );
         let mut config = Config {
             interval: Duration::from_secs_f64(seconds),
             batch: BatchLimits {
@@ -182,7 +194,9 @@ impl Check<'_> {
             warnings: self.source.warnings.clone(),
         };
         if config.redis.password.is_empty() && !config.redis.username.is_empty() {
-            config.warnings.push("[redis] username is set without a password and not used".into());
+            config
+                .warnings
+                .push("[redis] username is set without a password and not used".into());
         }
         config
     }
@@ -191,7 +205,10 @@ impl Check<'_> {
         let tls = self.tls();
         let client_id = match self.text("mqtt", "client_id").as_str() {
             "" if identity.device_uuid == "-1" => {
-                format!("mqtt-handler-{:016x}", (crate::backoff::random() * 2f64.powi(53)) as u64)
+                format!(
+                    "mqtt-handler-{:016x}",
+                    (crate::backoff::random() * 2f64.powi(53)) as u64
+                )
             }
             "" => format!("mqtt-handler-{}", identity.device_uuid),
             _ => self.expanded("client_id", identity),
@@ -204,11 +221,15 @@ impl Check<'_> {
             username: self.text("mqtt", "username"),
             password: self.text("mqtt", "password"),
             tls,
-            version: self.one_of("mqtt", "version", &[
-                ("auto", Version::Auto),
-                ("5", Version::V5),
-                ("3.1.1", Version::V311),
-            ]),
+            version: self.one_of(
+                "mqtt",
+                "version",
+                &[
+                    ("auto", Version::Auto),
+                    ("5", Version::V5),
+                    ("3.1.1", Version::V311),
+                ],
+            ),
             ack_timeout: Duration::from_secs(self.whole("mqtt", "ack_timeout_seconds", 1..=3600)),
             reply_qos: self.one_of("mqtt", "reply_qos", &[("0", 0), ("1", 1)]),
             topics: self.topics(identity),
@@ -218,16 +239,25 @@ impl Check<'_> {
     fn tls(&mut self) -> Option<Tls> {
         let enable = self.boolean("tls_enable");
         let insecure = self.boolean("tls_insecure");
-        let [ca, cert, key] = ["tls_ca_certs", "tls_certfile", "tls_keyfile"].map(|name| self.file(name));
+        let [ca, cert, key] =
+            ["tls_ca_certs", "tls_certfile", "tls_keyfile"].map(|name| self.file(name));
         if cert.is_some() != key.is_some() {
             let (there, missing) = match cert {
                 Some(_) => ("tls_certfile", "tls_keyfile"),
                 None => ("tls_keyfile", "tls_certfile"),
             };
-            self.fault("mqtt", there, &format!("a certificate and its key belong together, set {missing} too"));
+            self.fault(
+                "mqtt",
+                there,
+                &format!("a certificate and its key belong together, set {missing} too"),
+            );
         }
         let wanted = enable || ca.is_some() || cert.is_some() || key.is_some();
-        wanted.then_some(Tls { insecure, ca, client: cert.zip(key) })
+        wanted.then_some(Tls {
+            insecure,
+            ca,
+            client: cert.zip(key),
+        })
     }
 
     fn topics(&mut self, identity: &Identity) -> Topics {
@@ -252,12 +282,20 @@ impl Check<'_> {
             }
             topic
         });
-        Topics { commands, response, values, status: (!status.is_empty()).then_some(status) }
+        Topics {
+            commands,
+            response,
+            values,
+            status: (!status.is_empty()).then_some(status),
+        }
     }
 
     fn permissions(&mut self) -> Permissions {
         let list = |text: String| -> Vec<String> {
-            text.split(',').map(|item| item.trim().to_string()).filter(|item| !item.is_empty()).collect()
+            text.split(',')
+                .map(|item| item.trim().to_string())
+                .filter(|item| !item.is_empty())
+                .collect()
         };
         let mut commands: Vec<String> = Vec::new();
         for name in list(self.text("main", "allowed_commands").to_lowercase()) {
@@ -267,11 +305,18 @@ impl Check<'_> {
                 name if COMMANDS.contains(&name) => commands.push(name.to_string()),
                 name => {
                     let known = COMMANDS.join(", ");
-                    self.fault("main", "allowed_commands", &format!("{name:?} is none of all, none, {known}"));
+                    self.fault(
+                        "main",
+                        "allowed_commands",
+                        &format!("{name:?} is none of all, none, {known}"),
+                    );
                 }
             }
         }
-        Permissions { commands, keys: list(self.text("main", "config_keys")) }
+        Permissions {
+            commands,
+            keys: list(self.text("main", "config_keys")),
+        }
     }
 
     fn text(&self, section: &str, name: &str) -> String {
@@ -283,12 +328,22 @@ impl Check<'_> {
         self.faults.push(self.source.fault(value, allowed));
     }
 
-    fn number(&mut self, section: &str, name: &str, range: std::ops::RangeInclusive<f64>, unit: &str) -> f64 {
+    fn number(
+        &mut self,
+        section: &str,
+        name: &str,
+        range: std::ops::RangeInclusive<f64>,
+        unit: &str,
+    ) -> f64 {
         match self.text(section, name).parse::<f64>() {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let (from, to) = (range.start(), range.end());
-                self.fault(section, name, &format!("expected a number of {unit} from {from} to {to}"));
+                self.fault(
+                    section,
+                    name,
+                    &format!("expected a number of {unit} from {from} to {to}"),
+                );
                 *range.start()
             }
         }
@@ -299,7 +354,11 @@ impl Check<'_> {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let (from, to) = (range.start(), range.end());
-                self.fault(section, name, &format!("expected a whole number from {from} to {to}"));
+                self.fault(
+                    section,
+                    name,
+                    &format!("expected a whole number from {from} to {to}"),
+                );
                 *range.start()
             }
         }
@@ -311,21 +370,29 @@ impl Check<'_> {
             return *value;
         }
         let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-        self.fault(section, name, &format!("expected one of {}", names.join(", ")));
+        self.fault(
+            section,
+            name,
+            &format!("expected one of {}", names.join(", ")),
+        );
         choices[0].1
     }
 
     fn boolean(&mut self, name: &str) -> bool {
-        self.one_of("mqtt", name, &[
-            ("true", true),
-            ("1", true),
-            ("yes", true),
-            ("on", true),
-            ("false", false),
-            ("0", false),
-            ("no", false),
-            ("off", false),
-        ])
+        self.one_of(
+            "mqtt",
+            name,
+            &[
+                ("true", true),
+                ("1", true),
+                ("yes", true),
+                ("on", true),
+                ("false", false),
+                ("0", false),
+                ("no", false),
+                ("off", false),
+            ],
+        )
     }
 
     /// A file that must be there and readable, or nothing.
@@ -357,14 +424,27 @@ mod tests {
 
     fn faults(text: &str) -> Vec<String> {
         let parsed = Config::parse("app.conf", text, |_| None);
-        parsed.err().unwrap_or_default().into_iter().map(|fault| fault.0).collect()
+        parsed
+            .err()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|fault| fault.0)
+            .collect()
     }
 
     #[test]
     fn the_defaults_are_valid_and_those_of_the_documentation() {
-        let config = Config::parse("app.conf", "", |_| None).map_err(|_| ()).unwrap();
+        let config = Config::parse("app.conf", "", |_| None)
+            .map_err(|_| ())
+            .unwrap();
         assert_eq!(config.interval, Duration::from_secs(1));
-        assert_eq!(config.batch, BatchLimits { max_bytes: 65536, max_count: 1000 });
+        assert_eq!(
+            config.batch,
+            BatchLimits {
+                max_bytes: 65536,
+                max_count: 1000
+            }
+        );
         assert_eq!(config.mqtt.topics.values, "iot-projekt/device/-1/values");
         assert_eq!(config.commands.commands, COMMANDS);
         assert!(config.mqtt.tls.is_none() && config.keep_sent.is_none());
@@ -404,7 +484,13 @@ mod tests {
     #[test]
     fn a_value_from_the_environment_is_blamed_on_its_variable() {
         let variables = |name: &str| (name == "MQTT_PORT").then(|| "x".to_string());
-        let faults = Config::parse("app.conf", "", variables).err().unwrap_or_default();
-        assert!(faults[0].0.starts_with("variable MQTT_PORT ([mqtt] port) = \"x\""));
+        let faults = Config::parse("app.conf", "", variables)
+            .err()
+            .unwrap_or_default();
+        assert!(
+            faults[0]
+                .0
+                .starts_with("variable MQTT_PORT ([mqtt] port) = \"x\"")
+        );
     }
 }

@@ -140,13 +140,21 @@ impl Delivery {
     pub fn limits(&self, configured: BatchLimits) -> BatchLimits {
         BatchLimits {
             max_bytes: configured.max_bytes.min(self.size.allowed),
-            max_count: if self.on_trial() { 1 } else { configured.max_count },
+            max_count: if self.on_trial() {
+                1
+            } else {
+                configured.max_count
+            },
         }
     }
 
     /// How long the connection must have stood before the next list is published over it.
     pub fn min_uptime(&self) -> Duration {
-        if self.on_trial() { self.min_uptime } else { Duration::ZERO }
+        if self.on_trial() {
+            self.min_uptime
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn on_trial(&self) -> bool {
@@ -156,7 +164,10 @@ impl Delivery {
     /// Notes that a list was handed to the publisher.
     pub fn hand_over(&mut self, span: Span) {
         debug_assert!(self.in_flight.is_none(), "one list in flight");
-        self.in_flight = Some(InFlight { span, forgotten: false });
+        self.in_flight = Some(InFlight {
+            span,
+            forgotten: false,
+        });
     }
 
     /// The broker has confirmed the list in flight. `None`: it no longer counts.
@@ -166,13 +177,19 @@ impl Delivery {
         self.suspect = None;
         self.cursor = flight.span.last;
         let poison = std::mem::take(&mut self.held);
-        Some(Progress { cursor: self.cursor, passed: flight.span.count + poison.len(), poison })
+        Some(Progress {
+            cursor: self.cursor,
+            passed: flight.span.count + poison.len(),
+            poison,
+        })
     }
 
     /// The list in flight was not confirmed: it is read again from the cursor.
     /// `reason` is kept for what turns out to be poison.
     pub fn failed(&mut self, failure: Failure, reason: &str) {
-        let Some(flight) = self.in_flight.take().filter(|flight| !flight.forgotten) else { return };
+        let Some(flight) = self.in_flight.take().filter(|flight| !flight.forgotten) else {
+            return;
+        };
         let span = flight.span;
         match failure {
             Failure::NotSent => self.acquit(),
@@ -225,7 +242,10 @@ impl Delivery {
 
     fn hold_back(&mut self, id: StreamId, reason: &str) {
         self.suspect = None;
-        self.held.push(Poison { id, reason: reason.into() });
+        self.held.push(Poison {
+            id,
+            reason: reason.into(),
+        });
         if self.held.len() > MAX_HELD {
             self.acquit();
         }
@@ -299,8 +319,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FULL: BatchLimits = BatchLimits { max_bytes: 65536, max_count: 1000 };
-    const CLOSED: Failure = Failure::Closed { uptime: Duration::from_millis(1500) };
+    const FULL: BatchLimits = BatchLimits {
+        max_bytes: 65536,
+        max_count: 1000,
+    };
+    const CLOSED: Failure = Failure::Closed {
+        uptime: Duration::from_millis(1500),
+    };
 
     fn id(ms: u64) -> StreamId {
         StreamId::new(ms, 0)
@@ -316,7 +341,12 @@ mod tests {
         let first = delivery.read_after().ms + 1;
         let count = (limits.max_bytes / 100).clamp(1, limits.max_count);
         let last = id(first + count as u64 - 1);
-        let span = Span { first: id(first), last, count, bytes: count * 100 };
+        let span = Span {
+            first: id(first),
+            last,
+            count,
+            bytes: count * 100,
+        };
         delivery.hand_over(span);
         span
     }
@@ -331,7 +361,10 @@ mod tests {
     fn the_cursor_follows_confirmations_and_reading_runs_ahead() {
         let mut delivery = Delivery::new(id(0), 65536);
         let span = send(&mut delivery);
-        assert_eq!((delivery.cursor(), delivery.read_after()), (id(0), span.last));
+        assert_eq!(
+            (delivery.cursor(), delivery.read_after()),
+            (id(0), span.last)
+        );
         assert_eq!(delivery.confirmed().map(|p| p.cursor), Some(span.last));
         assert_eq!(delivery.read_after(), span.last);
     }
@@ -405,7 +438,10 @@ mod tests {
         assert_eq!(delivery.cursor(), id(0));
         assert_eq!(send(&mut delivery).first, id(2));
         let progress = delivery.confirmed().unwrap();
-        assert_eq!((progress.cursor, ids(&progress.poison), progress.passed), (id(2), vec![id(1)], 2));
+        assert_eq!(
+            (progress.cursor, ids(&progress.poison), progress.passed),
+            (id(2), vec![id(1)], 2)
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::publisher::{Event, Letter};
 use crate::shutdown::Shutdown;
 use crate::store::{self, Store};
 use crate::stream_id::StreamId;
-use crate::threads::Pulse;
 use crate::supervisor::{RebootError, Supervisor};
+use crate::threads::Pulse;
 
 /// Commands that may wait.
 pub const QUEUE: usize = 64;
@@ -51,7 +51,13 @@ impl Inbox {
 /// A new inbox with the side that the dispatcher reads.
 pub fn inbox() -> (Inbox, Receiver<Incoming>) {
     let (queue, commands) = bounded(QUEUE);
-    (Inbox { queue, dropped: Arc::default() }, commands)
+    (
+        Inbox {
+            queue,
+            dropped: Arc::default(),
+        },
+        commands,
+    )
 }
 
 /// The ends of the channels that the dispatcher works with.
@@ -88,7 +94,12 @@ enum Undelivered {
 }
 
 impl Dispatcher {
-    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown, pulse: Pulse) -> Dispatcher {
+    pub fn new(
+        config: &Config,
+        channels: Channels,
+        shutdown: Shutdown,
+        pulse: Pulse,
+    ) -> Dispatcher {
         Dispatcher {
             permissions: config.commands.clone(),
             limits: config.batch,
@@ -127,7 +138,14 @@ impl Dispatcher {
         let dropped = self.channels.inbox.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let error = format!("{dropped} commands were dropped: more than {QUEUE} were waiting");
-            self.reject(&Rejection { command: None, id: None, error }, None);
+            self.reject(
+                &Rejection {
+                    command: None,
+                    id: None,
+                    error,
+                },
+                None,
+            );
         }
     }
 
@@ -152,7 +170,14 @@ impl Dispatcher {
                 info!("command {} on {:?}", request.command.name(), message.topic);
                 if let Err(error) = self.execute(&request, correlation) {
                     let command = Some(request.command.name().to_string());
-                    self.reject(&Rejection { command, id: request.id, error }, correlation);
+                    self.reject(
+                        &Rejection {
+                            command,
+                            id: request.id,
+                            error,
+                        },
+                        correlation,
+                    );
                 }
             }
             Err(rejection) => self.reject(&rejection, correlation),
@@ -161,8 +186,11 @@ impl Dispatcher {
 
     /// Carries a request out and answers it; the error is answered by the caller.
     fn execute(&mut self, request: &Request, correlation: Option<&[u8]>) -> Result<(), String> {
-        let mut reply =
-            Reply { command: Some(request.command.name()), id: request.id.as_deref(), ..Reply::default() };
+        let mut reply = Reply {
+            command: Some(request.command.name()),
+            id: request.id.as_deref(),
+            ..Reply::default()
+        };
         match &request.command {
             Command::Reboot { force } => return self.reboot(*force, &reply, correlation),
             Command::GetConfig { key } => {
@@ -181,7 +209,9 @@ impl Dispatcher {
                 reply.value = Some(Value::Given(given));
             }
             Command::SendMeasurements { range, count } => {
-                let Some(sent) = self.send_measurements(*range, *count)? else { return Ok(()) };
+                let Some(sent) = self.send_measurements(*range, *count)? else {
+                    return Ok(());
+                };
                 reply.count = Some(sent);
             }
         }
@@ -198,15 +228,29 @@ impl Dispatcher {
         }
     }
 
-    fn reboot(&mut self, force: bool, reply: &Reply, correlation: Option<&[u8]>) -> Result<(), String> {
+    fn reboot(
+        &mut self,
+        force: bool,
+        reply: &Reply,
+        correlation: Option<&[u8]>,
+    ) -> Result<(), String> {
         let supervisor = Supervisor::from_environment().map_err(|error| error.to_string())?;
-        if let Some(since) = self.rebooted.map(|at| at.elapsed()).filter(|since| *since < REBOOT_PAUSE) {
+        if let Some(since) = self
+            .rebooted
+            .map(|at| at.elapsed())
+            .filter(|since| *since < REBOOT_PAUSE)
+        {
             let (done, pause) = (since.as_secs(), REBOOT_PAUSE.as_secs());
-            return Err(format!("a reboot was asked for {done} s ago, and is at most once in {pause} s"));
+            return Err(format!(
+                "a reboot was asked for {done} s ago, and is at most once in {pause} s"
+            ));
         }
         self.reply(reply, correlation);
         self.quiesce();
-        warn!("the supervisor is asked to reboot the device{}", if force { ", by force" } else { "" });
+        warn!(
+            "the supervisor is asked to reboot the device{}",
+            if force { ", by force" } else { "" }
+        );
         let result = supervisor.reboot(force);
         // When the outcome is unknown, the device may be about to reboot.
         if matches!(result, Ok(()) | Err(RebootError::Unreachable(_))) {
@@ -221,7 +265,12 @@ impl Dispatcher {
     /// Lets what is in flight be confirmed and the cursor be saved, and nothing new begin.
     fn quiesce(&self) {
         let (done, wait) = bounded(1);
-        if self.channels.poller.send_timeout(Event::Quiesce(done), QUIESCE).is_ok() {
+        if self
+            .channels
+            .poller
+            .send_timeout(Event::Quiesce(done), QUIESCE)
+            .is_ok()
+        {
             let _ = wait.recv_timeout(QUIESCE);
         }
     }
@@ -240,15 +289,22 @@ impl Dispatcher {
         let mut page = 32;
         loop {
             let left = count.map_or(u64::MAX, |count| count - sent);
-            limits.max_count = self.limits.max_count.min(usize::try_from(left).unwrap_or(usize::MAX));
+            limits.max_count = self
+                .limits
+                .max_count
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             let wanted = limits.max_count.min(page);
             if wanted == 0 || first > last {
                 return Ok(Some(sent));
             }
-            limits.max_bytes = limits.max_bytes.min(self.channels.maximum_payload.load(Ordering::Relaxed));
+            limits.max_bytes = limits
+                .max_bytes
+                .min(self.channels.maximum_payload.load(Ordering::Relaxed));
             let entries = self.store.range((first, last), wanted).map_err(in_words);
             let mut entries = entries.map_err(|error| after(sent, &error))?;
-            let Some(batch) = self.encoder.batch(&mut entries, limits) else { return Ok(Some(sent)) };
+            let Some(batch) = self.encoder.batch(&mut entries, limits) else {
+                return Ok(Some(sent));
+            };
             let (next, size, measurements) = (batch.last.next(), batch.payload.len(), batch.count);
             let at_end = batch.last == StreamId::MAX;
             match self.deliver(self.list(batch)) {
@@ -260,7 +316,12 @@ impl Dispatcher {
                     first = next;
                     tries = 0;
                     let all_fitted = entries.is_empty();
-                    page = if all_fitted { page * 2 } else { measurements + 2 }.min(self.limits.max_count);
+                    page = if all_fitted {
+                        page * 2
+                    } else {
+                        measurements + 2
+                    }
+                    .min(self.limits.max_count);
                 }
                 Err(Undelivered::Shutdown) => return Ok(None),
                 Err(Undelivered::Failed(failure, reason)) => {
@@ -288,7 +349,11 @@ impl Dispatcher {
     }
 
     fn reject(&mut self, rejection: &Rejection, correlation: Option<&[u8]>) {
-        warn!("command {} refused: {}", rejection.command.as_deref().unwrap_or("(unreadable)"), rejection.error);
+        warn!(
+            "command {} refused: {}",
+            rejection.command.as_deref().unwrap_or("(unreadable)"),
+            rejection.error
+        );
         let reply = Reply {
             command: rejection.command.as_deref(),
             error: Some(&rejection.error),
@@ -310,7 +375,10 @@ impl Dispatcher {
             match self.deliver(message.clone()) {
                 Ok(()) | Err(Undelivered::Shutdown) => return,
                 Err(Undelivered::Failed(Failure::Unwelcome | Failure::Refused, reason)) => {
-                    error!("the reply cannot be sent to {:?}: {reason} (see mqtt.topic_response)", self.response_topic);
+                    error!(
+                        "the reply cannot be sent to {:?}: {reason} (see mqtt.topic_response)",
+                        self.response_topic
+                    );
                     return;
                 }
                 Err(Undelivered::Failed(..)) => {}
@@ -321,7 +389,12 @@ impl Dispatcher {
 
     /// Hands a message to the publisher and waits for its answer, over reconnects if need be.
     fn deliver(&mut self, message: Message) -> Result<(), Undelivered> {
-        let letter = Letter { message, min_uptime: Duration::ZERO, link: None, answer: self.answers.0.clone() };
+        let letter = Letter {
+            message,
+            min_uptime: Duration::ZERO,
+            link: None,
+            answer: self.answers.0.clone(),
+        };
         select! {
             send(self.channels.replies, letter) -> sent => if sent.is_err() { return Err(Undelivered::Shutdown) },
             recv(self.shutdown.receiver()) -> _ => return Err(Undelivered::Shutdown),

@@ -79,12 +79,18 @@ impl Ledger {
 
     /// Compares a look with the account, and corrects the account by what it finds.
     pub fn look(&mut self, look: Look) -> Finding {
-        let Some(accounted) = self.accounted else { return Finding::Nothing };
+        let Some(accounted) = self.accounted else {
+            return Finding::Nothing;
+        };
         let read = accounted + signed(look.ahead);
         let Some(extent) = look.extent else {
             let waiting = std::mem::take(&mut self.waiting);
             self.accounted = Some(-signed(look.ahead));
-            return if waiting > 0 { Finding::Wiped(waiting) } else { Finding::Nothing };
+            return if waiting > 0 {
+                Finding::Wiped(waiting)
+            } else {
+                Finding::Nothing
+            };
         };
         let (added, page) = (signed(extent.added), signed(look.page));
         // The stream is not the one that was read before: it was deleted and written anew.
@@ -92,11 +98,19 @@ impl Ledger {
             let waiting = std::mem::take(&mut self.waiting);
             self.accounted = Some(added - page - signed(look.ahead));
             self.waiting = 0;
-            return if waiting > 0 { Finding::Wiped(waiting) } else { Finding::Nothing };
+            return if waiting > 0 {
+                Finding::Wiped(waiting)
+            } else {
+                Finding::Nothing
+            };
         }
         let removed = added - signed(extent.length);
         // Entries removed from the middle show when the end is reached.
-        let missing = if look.at_end { added - read - page } else { (removed - read).max(0) };
+        let missing = if look.at_end {
+            added - read - page
+        } else {
+            (removed - read).max(0)
+        };
         self.accounted = Some(accounted + missing);
         self.waiting = u64::try_from(added - read - missing - page).unwrap_or(0);
         match u64::try_from(missing) {
@@ -116,7 +130,12 @@ mod tests {
     use super::*;
 
     fn look(added: u64, length: u64, ahead: u64, page: u64, at_end: bool) -> Look {
-        Look { extent: Some(Extent { added, length }), ahead, page, at_end }
+        Look {
+            extent: Some(Extent { added, length }),
+            ahead,
+            page,
+            at_end,
+        }
     }
 
     fn ledger(accounted: u64) -> Ledger {
@@ -129,15 +148,24 @@ mod tests {
     fn nothing_is_lost_while_only_sent_entries_are_removed() {
         let mut ledger = ledger(100);
         assert_eq!(ledger.look(look(500, 450, 0, 100, false)), Finding::Nothing);
-        assert_eq!(ledger.look(look(500, 350, 100, 300, true)), Finding::Nothing);
+        assert_eq!(
+            ledger.look(look(500, 350, 100, 300, true)),
+            Finding::Nothing
+        );
         assert_eq!(ledger.accounted(), Some(100));
     }
 
     #[test]
     fn unsent_entries_that_were_trimmed_are_counted_once() {
         let mut ledger = ledger(100);
-        assert_eq!(ledger.look(look(2000, 666, 0, 100, false)), Finding::Lost(1234));
-        assert_eq!(ledger.look(look(2000, 666, 0, 100, false)), Finding::Nothing);
+        assert_eq!(
+            ledger.look(look(2000, 666, 0, 100, false)),
+            Finding::Lost(1234)
+        );
+        assert_eq!(
+            ledger.look(look(2000, 666, 0, 100, false)),
+            Finding::Nothing
+        );
         assert_eq!(ledger.accounted(), Some(1334));
     }
 
@@ -145,9 +173,15 @@ mod tests {
     fn entries_in_flight_are_lost_only_if_they_fail() {
         let mut ledger = ledger(100);
         // 50 are in flight, 200 were removed: 50 more than were read.
-        assert_eq!(ledger.look(look(1000, 800, 50, 10, false)), Finding::Lost(50));
+        assert_eq!(
+            ledger.look(look(1000, 800, 50, 10, false)),
+            Finding::Lost(50)
+        );
         // They come back unconfirmed and are gone as well.
-        assert_eq!(ledger.look(look(1000, 800, 0, 10, false)), Finding::Lost(50));
+        assert_eq!(
+            ledger.look(look(1000, 800, 0, 10, false)),
+            Finding::Lost(50)
+        );
         assert_eq!(ledger.accounted(), Some(200));
     }
 
@@ -176,7 +210,12 @@ mod tests {
     fn a_stream_that_is_gone_takes_what_waited_along() {
         let mut ledger = ledger(100);
         ledger.look(look(130, 130, 0, 20, false));
-        let gone = Look { extent: None, ahead: 20, page: 0, at_end: true };
+        let gone = Look {
+            extent: None,
+            ahead: 20,
+            page: 0,
+            at_end: true,
+        };
         assert_eq!(ledger.look(gone), Finding::Wiped(10));
         assert_eq!(ledger.look(gone), Finding::Nothing);
         ledger.passed(20);

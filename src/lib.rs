@@ -30,9 +30,9 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod delivery;
+mod dispatcher;
 pub mod ledger;
 pub mod measurement;
-mod dispatcher;
 pub mod mqtt;
 mod poller;
 mod publisher;
@@ -81,7 +81,13 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
         shutdown.clone(),
         publishing.clone(),
     );
-    let poller = Poller::new(config, letters, (events_tx.clone(), events), shutdown.clone(), polling.clone());
+    let poller = Poller::new(
+        config,
+        letters,
+        (events_tx.clone(), events),
+        shutdown.clone(),
+        polling.clone(),
+    );
     let dispatcher = Dispatcher::new(
         config,
         dispatcher::Channels {
@@ -107,7 +113,14 @@ fn log_start(config: &Config) {
     let settings: Vec<String> = config
         .effective
         .iter()
-        .map(|value| format!("{}.{}={:?}", value.key.section, value.key.name, value.shown()))
+        .map(|value| {
+            format!(
+                "{}.{}={:?}",
+                value.key.section,
+                value.key.name,
+                value.shown()
+            )
+        })
         .collect();
     info!("settings: {}", settings.join(" "));
     for warning in &config.warnings {

@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(faults) => {
             let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
-            eprintln!("mqtt-handler: the configuration is wrong, nothing was started:\n{}", lines.join("\n"));
+            eprintln!(
+                "mqtt-handler: the configuration is wrong, nothing was started:\n{}",
+                lines.join("\n")
+            );
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -30,7 +33,11 @@ fn main() -> ExitCode {
     let trigger = Mutex::new(Some(trigger));
     let handler = ctrlc::set_handler(move || {
         // The first signal asks for the end, a second one is the end.
-        if trigger.lock().map_or(None, |mut trigger| trigger.take()).is_none() {
+        if trigger
+            .lock()
+            .map_or(None, |mut trigger| trigger.take())
+            .is_none()
+        {
             std::process::exit(1);
         }
     });

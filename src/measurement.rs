@@ -13,7 +13,13 @@ use crate::stream_id::StreamId;
 use crate::topic::Identity;
 
 /// Fields that the program itself adds to every measurement.
-const RESERVED: [&str; 5] = ["_id", "_device_uuid", "_device_type", "_app_id", "_app_name"];
+const RESERVED: [&str; 5] = [
+    "_id",
+    "_device_uuid",
+    "_device_type",
+    "_app_id",
+    "_app_name",
+];
 
 /// Up to this many fields, looking for equal names pairwise beats a hash map.
 const FEW_FIELDS: usize = 16;
@@ -28,7 +34,9 @@ pub struct Entry {
 
 impl Entry {
     fn pairs(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator {
-        self.fields.chunks_exact(2).map(|pair| (&pair[0][..], &pair[1][..]))
+        self.fields
+            .chunks_exact(2)
+            .map(|pair| (&pair[0][..], &pair[1][..]))
     }
 }
 
@@ -60,22 +68,34 @@ pub struct Encoder {
 impl Encoder {
     pub fn new(identity: &Identity) -> Encoder {
         let mut common = Vec::new();
-        let values =
-            [&identity.device_uuid, &identity.device_type, &identity.app_id, &identity.app_name];
+        let values = [
+            &identity.device_uuid,
+            &identity.device_type,
+            &identity.app_id,
+            &identity.app_name,
+        ];
         for (name, value) in RESERVED[1..].iter().zip(values) {
             common.push(b',');
             string(&mut common, name);
             common.push(b':');
             string(&mut common, value);
         }
-        Encoder { common, oddities: Oddities::default() }
+        Encoder {
+            common,
+            oddities: Oddities::default(),
+        }
     }
 
     /// Takes entries off the front for as long as the list stays within both limits, and at
     /// least one: a single measurement that is too large goes alone. `None` if there is none.
     pub fn batch(&mut self, entries: &mut VecDeque<Entry>, limits: BatchLimits) -> Option<Batch> {
         let first = entries.front()?.id;
-        let mut batch = Batch { payload: Vec::new(), first, last: first, count: 0 };
+        let mut batch = Batch {
+            payload: Vec::new(),
+            first,
+            last: first,
+            count: 0,
+        };
         batch.payload.push(b'[');
         while batch.count < limits.max_count {
             let Some(entry) = entries.front() else { break };
@@ -113,7 +133,12 @@ impl Encoder {
                     continue;
                 }
                 let last = entry.pairs().skip(index + 1).rfind(same);
-                field(out, &name, last.map_or(value, |(_, value)| value), &mut clean);
+                field(
+                    out,
+                    &name,
+                    last.map_or(value, |(_, value)| value),
+                    &mut clean,
+                );
             }
         } else {
             let mut at = HashMap::new();
@@ -170,7 +195,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WIDE: BatchLimits = BatchLimits { max_bytes: 1 << 20, max_count: 1000 };
+    const WIDE: BatchLimits = BatchLimits {
+        max_bytes: 1 << 20,
+        max_count: 1000,
+    };
 
     fn encoder() -> Encoder {
         Encoder::new(&Identity {
@@ -182,8 +210,13 @@ mod tests {
     }
 
     fn entry(ms: u64, fields: &[(&[u8], &[u8])]) -> Entry {
-        let fields = fields.iter().flat_map(|(name, value)| [name.to_vec(), value.to_vec()]);
-        Entry { id: StreamId::new(ms, 0), fields: fields.collect() }
+        let fields = fields
+            .iter()
+            .flat_map(|(name, value)| [name.to_vec(), value.to_vec()]);
+        Entry {
+            id: StreamId::new(ms, 0),
+            fields: fields.collect(),
+        }
     }
 
     fn encoded(fields: &[(&[u8], &[u8])]) -> (String, Oddities) {
@@ -191,8 +224,13 @@ mod tests {
         let batch = encoder.batch(&mut VecDeque::from([entry(7, fields)]), WIDE);
         let payload = String::from_utf8(batch.map(|b| b.payload).unwrap_or_default()).unwrap();
         let head = r#"[{"_id":"7-0","_device_uuid":"u","_device_type":"t","_app_id":"1","_app_name":"n \"x\"""#;
-        let tail = payload.strip_prefix(head).and_then(|rest| rest.strip_suffix("}]"));
-        (tail.unwrap_or_else(|| panic!("{payload}")).to_string(), encoder.oddities)
+        let tail = payload
+            .strip_prefix(head)
+            .and_then(|rest| rest.strip_suffix("}]"));
+        (
+            tail.unwrap_or_else(|| panic!("{payload}")).to_string(),
+            encoder.oddities,
+        )
     }
 
     #[test]
@@ -204,19 +242,32 @@ mod tests {
 
     #[test]
     fn a_reserved_name_gets_one_more_underscore_and_a_double_name_its_last_value() {
-        let (tail, oddities) = encoded(&[(b"_id", b"1"), (b"x", b"2"), (b"__id", b"3"), (b"_ids", b"4")]);
+        let (tail, oddities) = encoded(&[
+            (b"_id", b"1"),
+            (b"x", b"2"),
+            (b"__id", b"3"),
+            (b"_ids", b"4"),
+        ]);
         assert_eq!(tail, r#","__id":"3","x":"2","_ids":"4""#);
         assert_eq!(oddities.double_field, 1);
     }
 
     #[test]
     fn many_fields_are_encoded_like_few() {
-        let names: Vec<String> = (0..FEW_FIELDS + 5).map(|n| format!("f{}", n % (FEW_FIELDS + 2))).collect();
+        let names: Vec<String> = (0..FEW_FIELDS + 5)
+            .map(|n| format!("f{}", n % (FEW_FIELDS + 2)))
+            .collect();
         let values: Vec<String> = (0..names.len()).map(|n| n.to_string()).collect();
-        let pairs: Vec<(&[u8], &[u8])> =
-            names.iter().zip(&values).map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let pairs: Vec<(&[u8], &[u8])> = names
+            .iter()
+            .zip(&values)
+            .map(|(n, v)| (n.as_bytes(), v.as_bytes()))
+            .collect();
         let (tail, oddities) = encoded(&pairs);
-        assert!(tail.starts_with(r#","f0":"18","f1":"19","f2":"20","f3":"3""#), "{tail}");
+        assert!(
+            tail.starts_with(r#","f0":"18","f1":"19","f2":"20","f3":"3""#),
+            "{tail}"
+        );
         assert_eq!(oddities.double_field, 1);
     }
 
@@ -230,12 +281,20 @@ mod tests {
     #[test]
     fn a_measurement_larger_than_the_limit_goes_alone() {
         let big = vec![b'x'; 5000];
-        let mut entries: VecDeque<Entry> =
-            [entry(1, &[(b"a", b"1")]), entry(2, &[(b"a", &big)]), entry(3, &[(b"a", b"1")])].into();
-        let limits = BatchLimits { max_bytes: 1000, max_count: 10 };
+        let mut entries: VecDeque<Entry> = [
+            entry(1, &[(b"a", b"1")]),
+            entry(2, &[(b"a", &big)]),
+            entry(3, &[(b"a", b"1")]),
+        ]
+        .into();
+        let limits = BatchLimits {
+            max_bytes: 1000,
+            max_count: 10,
+        };
         let mut encoder = encoder();
-        let counts: Vec<usize> =
-            std::iter::from_fn(|| encoder.batch(&mut entries, limits)).map(|b| b.count).collect();
+        let counts: Vec<usize> = std::iter::from_fn(|| encoder.batch(&mut entries, limits))
+            .map(|b| b.count)
+            .collect();
         assert_eq!(counts, [1, 1, 1]);
     }
 

@@ -16,8 +16,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use paho_mqtt as paho;
 use paho::{AsyncClient, PropertyCode, ReasonCode};
+use paho_mqtt as paho;
 
 use crate::config::{Mqtt, Tls, Version};
 
@@ -133,8 +133,18 @@ pub struct Connection {
 impl Broker {
     /// Of incoming messages, payloads of up to `keep` bytes are kept.
     pub fn new(config: &Mqtt, will: Option<Message>, keep: usize) -> Broker {
-        let version = if config.version == Version::V311 { Version::V311 } else { Version::V5 };
-        Broker { config: config.clone(), will, keep, version, v5_has_worked: false }
+        let version = if config.version == Version::V311 {
+            Version::V311
+        } else {
+            Version::V5
+        };
+        Broker {
+            config: config.clone(),
+            will,
+            keep,
+            version,
+            v5_has_worked: false,
+        }
     }
 
     /// Makes one attempt to connect. Messages that arrive are passed to `on_message`, which
@@ -146,8 +156,11 @@ impl Broker {
         &mut self,
         on_message: impl FnMut(Incoming) + Send + 'static,
     ) -> Result<Connection, ConnectError> {
-        reachable(&self.config.host, self.config.port)
-            .map_err(|reason| ConnectError { reason, needs_person: false, other_version: OtherVersion::No })?;
+        reachable(&self.config.host, self.config.port).map_err(|reason| ConnectError {
+            reason,
+            needs_person: false,
+            other_version: OtherVersion::No,
+        })?;
         let result = self.attempt(self.version, on_message);
         if self.config.version == Version::Auto {
             self.version = match &result {
@@ -184,50 +197,78 @@ impl Broker {
         let (lost_tx, lost) = bounded(1);
         let also_lost = lost_tx.clone();
         client.set_connection_lost_callback(move |_| {
-            drop(lost_tx.try_send(Loss { reason: "the broker closed the connection".into(), code: None }));
+            drop(lost_tx.try_send(Loss {
+                reason: "the broker closed the connection".into(),
+                code: None,
+            }));
         });
         client.set_disconnected_callback(move |_, _, code| {
-            let reason = format!("the broker ended the connection: {}", disconnect_in_words(code));
-            drop(also_lost.try_send(Loss { reason, code: Some(code) }));
+            let reason = format!(
+                "the broker ended the connection: {}",
+                disconnect_in_words(code)
+            );
+            drop(also_lost.try_send(Loss {
+                reason,
+                code: Some(code),
+            }));
         });
         client.set_message_callback(move |_, message| {
             if let Some(message) = message {
                 let payload = message.payload();
                 on_message(Incoming {
                     topic: message.topic().to_string(),
-                    payload: if payload.len() > keep { Vec::new() } else { payload.to_vec() },
+                    payload: if payload.len() > keep {
+                        Vec::new()
+                    } else {
+                        payload.to_vec()
+                    },
                     bytes: payload.len(),
                     retained: message.retained(),
-                    correlation: message.properties().get_binary(PropertyCode::CorrelationData),
+                    correlation: message
+                        .properties()
+                        .get_binary(PropertyCode::CorrelationData),
                 });
             }
         });
         // Takes the library's lock once, so that whatever went before has come to an end.
         client.is_connected();
         let token = client.connect(self.options(version)?);
-        let response = token.wait_for(CONNECT_TIMEOUT + TCP_TIMEOUT).map_err(|error| {
-            let error = self.connect_error(&error);
-            close(&client);
-            error
-        })?;
-        let maximum_packet = response.properties().get_int(PropertyCode::MaximumPacketSize);
+        let response = token
+            .wait_for(CONNECT_TIMEOUT + TCP_TIMEOUT)
+            .map_err(|error| {
+                let error = self.connect_error(&error);
+                close(&client);
+                error
+            })?;
+        let maximum_packet = response
+            .properties()
+            .get_int(PropertyCode::MaximumPacketSize);
         Ok(Connection {
             client,
             lost,
             loss: None,
             since: Instant::now(),
             version,
-            maximum_packet: maximum_packet.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0),
+            maximum_packet: maximum_packet
+                .and_then(|size| usize::try_from(size).ok())
+                .filter(|size| *size > 0),
         })
     }
 
     fn client(&self, version: Version) -> Result<AsyncClient, ConnectError> {
         static ANCHOR: OnceLock<Option<AsyncClient>> = OnceLock::new();
         ANCHOR.get_or_init(|| {
-            let options = paho::CreateOptionsBuilder::new().persistence(None).client_id("anchor").finalize();
+            let options = paho::CreateOptionsBuilder::new()
+                .persistence(None)
+                .client_id("anchor")
+                .finalize();
             AsyncClient::new(options).ok()
         });
-        let scheme = if self.config.tls.is_some() { "ssl" } else { "tcp" };
+        let scheme = if self.config.tls.is_some() {
+            "ssl"
+        } else {
+            "tcp"
+        };
         let host = if self.config.host.contains(':') {
             format!("[{}]", self.config.host)
         } else {
@@ -244,7 +285,10 @@ impl Broker {
 
     fn options(&self, version: Version) -> Result<paho::ConnectOptions, ConnectError> {
         let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
-        options.keep_alive_interval(self.config.keep_alive).connect_timeout(CONNECT_TIMEOUT).max_inflight(1);
+        options
+            .keep_alive_interval(self.config.keep_alive)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .max_inflight(1);
         if version == Version::V5 {
             options.clean_start(true).properties(receive_limits());
         } else {
@@ -274,13 +318,17 @@ impl Broker {
         use paho::ConnectReturnCode as V3;
         match error {
             paho::Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
-            | paho::Error::ConnectReturn(V3::UnacceptableProtocolVersion) => {
-                fault("the broker does not speak this version of MQTT (see mqtt.version)", false, OtherVersion::Yes)
-            }
+            | paho::Error::ConnectReturn(V3::UnacceptableProtocolVersion) => fault(
+                "the broker does not speak this version of MQTT (see mqtt.version)",
+                false,
+                OtherVersion::Yes,
+            ),
             paho::Error::ReasonCode(ReasonCode::BadUserNameOrPassword, _)
-            | paho::Error::ConnectReturn(V3::BadUserNameOrPassword) => {
-                fault("the broker refused user name or password (see mqtt.username, mqtt.password)", true, OtherVersion::No)
-            }
+            | paho::Error::ConnectReturn(V3::BadUserNameOrPassword) => fault(
+                "the broker refused user name or password (see mqtt.username, mqtt.password)",
+                true,
+                OtherVersion::No,
+            ),
             paho::Error::ReasonCode(ReasonCode::NotAuthorized | ReasonCode::Banned, _)
             | paho::Error::ConnectReturn(V3::NotAuthorized) => fault(
                 "the broker does not authorize this client (see mqtt.username, mqtt.password, mqtt.client_id)",
@@ -288,22 +336,34 @@ impl Broker {
                 OtherVersion::No,
             ),
             paho::Error::ReasonCode(ReasonCode::ClientIdentifierNotValid, _)
-            | paho::Error::ConnectReturn(V3::IdentifierRejected) => {
-                fault("the broker refused the client ID (see mqtt.client_id)", true, OtherVersion::No)
-            }
-            paho::Error::ConnectReturn(V3::ServerUnavailable) => {
-                fault("the broker says that it is unavailable", false, OtherVersion::No)
-            }
-            paho::Error::ReasonCode(code, _) => {
-                fault(&format!("the broker refused the connection: {code}"), false, OtherVersion::No)
-            }
+            | paho::Error::ConnectReturn(V3::IdentifierRejected) => fault(
+                "the broker refused the client ID (see mqtt.client_id)",
+                true,
+                OtherVersion::No,
+            ),
+            paho::Error::ConnectReturn(V3::ServerUnavailable) => fault(
+                "the broker says that it is unavailable",
+                false,
+                OtherVersion::No,
+            ),
+            paho::Error::ReasonCode(code, _) => fault(
+                &format!("the broker refused the connection: {code}"),
+                false,
+                OtherVersion::No,
+            ),
             paho::Error::Timeout | paho::Error::TcpConnectTimeout => {
                 let seconds = CONNECT_TIMEOUT.as_secs();
-                fault(&format!("the broker did not answer the connect request within {seconds} s"), false, OtherVersion::No)
+                fault(
+                    &format!("the broker did not answer the connect request within {seconds} s"),
+                    false,
+                    OtherVersion::No,
+                )
             }
-            paho::Error::TcpTlsConnectFailure if self.config.tls.is_some() => {
-                fault("the TLS handshake failed (see mqtt.tls_*)", true, OtherVersion::No)
-            }
+            paho::Error::TcpTlsConnectFailure if self.config.tls.is_some() => fault(
+                "the TLS handshake failed (see mqtt.tls_*)",
+                true,
+                OtherVersion::No,
+            ),
             _ => fault(
                 "the connection was closed before the broker answered the connect request",
                 false,
@@ -317,12 +377,17 @@ impl Connection {
     /// What the broker allows for the payload of a message of QoS 1 to `topic`, in bytes.
     pub fn maximum_payload(&self, topic: &str) -> usize {
         // Fixed header 5, length of the topic 2, packet identifier 2, properties 1.
-        self.maximum_packet.map_or(usize::MAX, |packet| packet.saturating_sub(topic.len() + 10))
+        self.maximum_packet
+            .map_or(usize::MAX, |packet| packet.saturating_sub(topic.len() + 10))
     }
 
     /// The protocol that is spoken, for people.
     pub fn protocol(&self) -> &'static str {
-        if self.version == Version::V5 { "MQTT 5" } else { "MQTT 3.1.1" }
+        if self.version == Version::V5 {
+            "MQTT 5"
+        } else {
+            "MQTT 3.1.1"
+        }
     }
 
     /// How long the connection has stood.
@@ -396,7 +461,9 @@ impl Connection {
                 | ReasonCode::ProtocolError
                 | ReasonCode::ImplementationSpecificError,
             ) => PublishError::Closed(reason),
-            Some(ReasonCode::PacketTooLarge | ReasonCode::PayloadFormatInvalid) => PublishError::Refused(reason),
+            Some(ReasonCode::PacketTooLarge | ReasonCode::PayloadFormatInvalid) => {
+                PublishError::Refused(reason)
+            }
             Some(_) => PublishError::Lost(reason),
         }
     }
@@ -408,7 +475,8 @@ impl Connection {
     /// The reason in words.
     pub fn subscribe(&mut self, filter: &str) -> Result<(), String> {
         let token = if self.version == Version::V5 {
-            let options = paho::SubscribeOptions::new(false, true, paho::RetainHandling::DontSendRetained);
+            let options =
+                paho::SubscribeOptions::new(false, true, paho::RetainHandling::DontSendRetained);
             self.client.subscribe_with_options(filter, 1, options, None)
         } else {
             self.client.subscribe(filter, 1)
@@ -416,11 +484,16 @@ impl Connection {
         let begun = Instant::now();
         loop {
             match token.clone().wait_for(SLICE) {
-                Ok(response) if response.subscribe_response().is_some_and(|code| code >= 0x80) => {
+                Ok(response)
+                    if response
+                        .subscribe_response()
+                        .is_some_and(|code| code >= 0x80) =>
+                {
                     return Err("not authorized".into());
                 }
                 Ok(_) => return Ok(()),
-                Err(paho::Error::Timeout) if self.loss().is_none() && begun.elapsed() < SUBSCRIBE_TIMEOUT => {}
+                Err(paho::Error::Timeout)
+                    if self.loss().is_none() && begun.elapsed() < SUBSCRIBE_TIMEOUT => {}
                 Err(paho::Error::Timeout) => return Err("the broker did not answer".into()),
                 Err(paho::Error::ReasonCode(code, _)) => return Err(code.to_string()),
                 Err(error) => return Err(format!("{error:?}")),
@@ -457,16 +530,24 @@ fn reachable(host: &str, port: u16) -> Result<(), String> {
             "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
         }
         Some(std::io::ErrorKind::TimedOut) => {
-            format!("no answer within {} s (see mqtt.host, mqtt.port, and any firewall)", TCP_TIMEOUT.as_secs())
+            format!(
+                "no answer within {} s (see mqtt.host, mqtt.port, and any firewall)",
+                TCP_TIMEOUT.as_secs()
+            )
         }
-        _ => last.map_or_else(|| format!("the name {host:?} has no address"), |error| error.to_string()),
+        _ => last.map_or_else(
+            || format!("the name {host:?} has no address"),
+            |error| error.to_string(),
+        ),
     })
 }
 
 fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
     let mut options = paho::SslOptionsBuilder::new();
     // The library checks the name of the host only when it is told to.
-    options.enable_server_cert_auth(!tls.insecure).verify(!tls.insecure);
+    options
+        .enable_server_cert_auth(!tls.insecure)
+        .verify(!tls.insecure);
     if let Some(ca) = &tls.ca {
         options.trust_store(ca)?;
     }
@@ -485,7 +566,11 @@ fn receive_limits() -> paho::Properties {
 }
 
 fn paho_version(version: Version) -> paho::MqttVersion {
-    if version == Version::V311 { paho::MqttVersion::V3_1_1 } else { paho::MqttVersion::V5 }
+    if version == Version::V311 {
+        paho::MqttVersion::V3_1_1
+    } else {
+        paho::MqttVersion::V5
+    }
 }
 
 fn paho_message(message: Message) -> paho::Message {
@@ -496,7 +581,10 @@ fn paho_message(message: Message) -> paho::Message {
         .retained(message.retained);
     if let Some(correlation) = message.correlation {
         let mut properties = paho::Properties::new();
-        if properties.push_binary(PropertyCode::CorrelationData, correlation).is_ok() {
+        if properties
+            .push_binary(PropertyCode::CorrelationData, correlation)
+            .is_ok()
+        {
             builder = builder.properties(properties);
         }
     }
@@ -505,12 +593,18 @@ fn paho_message(message: Message) -> paho::Message {
 
 fn refusal(code: ReasonCode) -> PublishError {
     match code {
-        ReasonCode::PacketTooLarge => PublishError::Refused("the broker says that it is too large".into()),
+        ReasonCode::PacketTooLarge => {
+            PublishError::Refused("the broker says that it is too large".into())
+        }
         ReasonCode::PayloadFormatInvalid => {
             PublishError::Refused("the broker says that its format is invalid".into())
         }
-        ReasonCode::NotAuthorized => PublishError::Unwelcome("the broker does not authorize it".into()),
-        ReasonCode::QuotaExceeded => PublishError::Unwelcome("the broker says that a quota is exceeded".into()),
+        ReasonCode::NotAuthorized => {
+            PublishError::Unwelcome("the broker does not authorize it".into())
+        }
+        ReasonCode::QuotaExceeded => {
+            PublishError::Unwelcome("the broker says that a quota is exceeded".into())
+        }
         code => PublishError::Unwelcome(format!("the broker refused it: {code}")),
     }
 }
@@ -523,7 +617,9 @@ fn disconnect_in_words(code: ReasonCode) -> String {
         ReasonCode::ServerShuttingDown => "it is shutting down".into(),
         ReasonCode::KeepAliveTimeout => "it heard nothing within the keep alive time".into(),
         ReasonCode::PacketTooLarge => "a packet was too large for it".into(),
-        ReasonCode::NotAuthorized => "this client is not authorized (see the ACL of the broker)".into(),
+        ReasonCode::NotAuthorized => {
+            "this client is not authorized (see the ACL of the broker)".into()
+        }
         code => code.to_string(),
     }
 }

@@ -151,7 +151,9 @@ impl Poller {
             return self.apply(raw);
         }
         if self.sending() {
-            if !self.reader.has_list() && (self.reader.more() || !self.pushes() && self.round_due(now) <= now) {
+            if !self.reader.has_list()
+                && (self.reader.more() || !self.pushes() && self.round_due(now) <= now)
+            {
                 return self.prepare(now);
             }
             if !self.delivery.in_flight() {
@@ -190,7 +192,10 @@ impl Poller {
             self.redis_backoff.connection_lasted(now - since);
         }
         let wait = self.redis_backoff.next(backoff::random());
-        warn!("Redis: {error}; next attempt in {:.1} s", wait.as_secs_f64());
+        warn!(
+            "Redis: {error}; next attempt in {:.1} s",
+            wait.as_secs_f64()
+        );
         self.redis_retry = Some(now + wait);
         self.forget_read();
     }
@@ -209,13 +214,19 @@ impl Poller {
     }
 
     fn round_due(&self, now: Instant) -> Instant {
-        self.round_began.map_or(now, |began| began + self.settings.interval)
+        self.round_began
+            .map_or(now, |began| began + self.settings.interval)
     }
 
     /// Waits for an event, at most until `until`.
     fn wait(&mut self, until: Option<Instant>) {
         let now = Instant::now();
-        let until = self.hold.filter(|hold| *hold > now).into_iter().chain(until).min();
+        let until = self
+            .hold
+            .filter(|hold| *hold > now)
+            .into_iter()
+            .chain(until)
+            .min();
         let time = until.map_or(SETTINGS_AGE, |until| until.saturating_duration_since(now));
         crossbeam_channel::select! {
             recv(self.events) -> event => if let Ok(event) = event { self.handle(event) },
@@ -226,7 +237,10 @@ impl Poller {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Up { link, maximum_payload } => {
+            Event::Up {
+                link,
+                maximum_payload,
+            } => {
                 self.link = Some((link, maximum_payload));
                 self.round_began = None;
             }
@@ -318,14 +332,27 @@ impl Poller {
         if waited_in_vain && after == self.delivery.read_after() {
             // The blocking read does not tell the state of the stream: look at it now and then.
             let stream = Some(self.store.stream()?);
-            self.audit(&Page { stream, ..Page::default() }, after, 0)?;
+            self.audit(
+                &Page {
+                    stream,
+                    ..Page::default()
+                },
+                after,
+                0,
+            )?;
         }
         self.encode();
         Ok(())
     }
 
     /// Takes over a page, unless what came with it makes it void.
-    fn take(&mut self, page: Page, after: StreamId, asked: usize, raw: RawSettings) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        page: Page,
+        after: StreamId,
+        asked: usize,
+        raw: RawSettings,
+    ) -> Result<(), StoreError> {
         let moved = self.stored.differs(&raw.last_id);
         self.apply(raw)?;
         if !moved && self.settings.enabled && self.audit(&page, after, asked)? {
@@ -336,7 +363,10 @@ impl Poller {
 
     fn limits(&self) -> BatchLimits {
         let maximum = self.link.map_or(usize::MAX, |(_, maximum)| maximum);
-        let configured = BatchLimits { max_bytes: self.batch.max_bytes.min(maximum), ..self.batch };
+        let configured = BatchLimits {
+            max_bytes: self.batch.max_bytes.min(maximum),
+            ..self.batch
+        };
         self.delivery.limits(configured)
     }
 
@@ -346,7 +376,9 @@ impl Poller {
     }
 
     fn hand_over(&mut self) {
-        let (Some(batch), Some((link, maximum))) = (self.reader.take_list(), self.link) else { return };
+        let (Some(batch), Some((link, maximum))) = (self.reader.take_list(), self.link) else {
+            return;
+        };
         debug!(
             "sending {} measurements, {} to {}, {} bytes",
             batch.count,
@@ -354,16 +386,25 @@ impl Poller {
             batch.last,
             batch.payload.len()
         );
-        let span = Span { first: batch.first, last: batch.last, count: batch.count, bytes: batch.payload.len() };
+        let span = Span {
+            first: batch.first,
+            last: batch.last,
+            count: batch.count,
+            bytes: batch.payload.len(),
+        };
         self.delivery.hand_over(span);
         if span.bytes > maximum {
-            let reason = format!("{} bytes, and the broker takes at most {maximum}", span.bytes);
+            let reason = format!(
+                "{} bytes, and the broker takes at most {maximum}",
+                span.bytes
+            );
             return self.failed(Failure::Refused, &reason);
         }
         // The queue has room: only one letter is outstanding. It is closed when the publisher
         // is gone, and then the program ends.
         if self.letters.send(self.letter(batch, link)).is_err() {
-            self.delivery.failed(Failure::NotSent, "the publisher is gone");
+            self.delivery
+                .failed(Failure::NotSent, "the publisher is gone");
         }
     }
 
@@ -375,7 +416,12 @@ impl Poller {
             retained: false,
             correlation: None,
         };
-        Letter { message, min_uptime: self.delivery.min_uptime(), link: Some(link), answer: self.own_events.clone() }
+        Letter {
+            message,
+            min_uptime: self.delivery.min_uptime(),
+            link: Some(link),
+            answer: self.own_events.clone(),
+        }
     }
 
     /// The end: waits for what is in flight and saves the cursor.

@@ -99,7 +99,11 @@ struct End {
 
 impl End {
     fn idle(loss: Loss) -> End {
-        End { loss, idle: true, on_trial: false }
+        End {
+            loss,
+            idle: true,
+            on_trial: false,
+        }
     }
 }
 
@@ -127,12 +131,24 @@ impl Publisher {
         while let Some(mut connection) = self.connect() {
             self.link += 1;
             let maximum_payload = connection.maximum_payload(&self.values_topic);
-            self.channels.maximum_payload.store(maximum_payload, Ordering::Relaxed);
-            drop(self.channels.poller.send(Event::Up { link: self.link, maximum_payload }));
+            self.channels
+                .maximum_payload
+                .store(maximum_payload, Ordering::Relaxed);
+            drop(self.channels.poller.send(Event::Up {
+                link: self.link,
+                maximum_payload,
+            }));
             let end = self.serve(&mut connection);
             self.backoff.connection_lasted(connection.uptime());
             connection.close();
-            let Some(End { loss, idle, on_trial }) = end else { return };
+            let Some(End {
+                loss,
+                idle,
+                on_trial,
+            }) = end
+            else {
+                return;
+            };
             self.return_unsent();
             drop(self.channels.poller.send(Event::Down { idle }));
             let wait = if on_trial {
@@ -140,7 +156,12 @@ impl Publisher {
             } else {
                 self.backoff.next(backoff::random())
             };
-            warn!("disconnected from {}: {}; next attempt in {:.1} s", self.address, loss.reason, wait.as_secs_f64());
+            warn!(
+                "disconnected from {}: {}; next attempt in {:.1} s",
+                self.address,
+                loss.reason,
+                wait.as_secs_f64()
+            );
             self.shutdown.sleep(wait);
         }
         self.return_unsent();
@@ -162,12 +183,15 @@ impl Publisher {
                 Ok(connection) => {
                     info!("connected to {} ({})", self.address, connection.protocol());
                     if spoken == Version::V311 {
-                        info!("MQTT 3.1.1 confirms even what the broker throws away; MQTT 5 is the safer choice");
+                        info!(
+                            "MQTT 3.1.1 confirms even what the broker throws away; MQTT 5 is the safer choice"
+                        );
                     }
                     return Some(connection);
                 }
                 Err(error) => {
-                    let falls_back = spoken == Version::V5 && self.broker.next_version() == Version::V311;
+                    let falls_back =
+                        spoken == Version::V5 && self.broker.next_version() == Version::V311;
                     let wait = match (error.needs_person, falls_back) {
                         (true, _) => self.backoff.next_slowed(backoff::random()),
                         (false, true) => Duration::ZERO,
@@ -198,7 +222,11 @@ impl Publisher {
                 Next::Letter(letter) => {
                     let on_trial = !letter.min_uptime.is_zero();
                     if let Some(loss) = self.publish(connection, letter) {
-                        return Some(End { loss, idle: false, on_trial });
+                        return Some(End {
+                            loss,
+                            idle: false,
+                            on_trial,
+                        });
                     }
                 }
                 Next::Lost(loss) => return Some(End::idle(loss)),
@@ -221,7 +249,10 @@ impl Publisher {
                 Ok(()) => {}
                 Err(_) if connection.loss().is_some() => return Vec::new(),
                 Err(reason) => {
-                    error!("no commands arrive on {filter:?}: the subscription was refused: {reason}; tried again in {} s", RESUBSCRIBE.as_secs());
+                    error!(
+                        "no commands arrive on {filter:?}: the subscription was refused: {reason}; tried again in {} s",
+                        RESUBSCRIBE.as_secs()
+                    );
                     refused.push(filter);
                 }
             }
@@ -231,7 +262,11 @@ impl Publisher {
 
     fn next(&mut self, connection: &Connection) -> Next {
         for reply in [!self.reply_was_last, self.reply_was_last] {
-            let queue = if reply { &mut self.channels.replies } else { &mut self.channels.measurements };
+            let queue = if reply {
+                &mut self.channels.replies
+            } else {
+                &mut self.channels.measurements
+            };
             match queue.try_recv() {
                 Ok(letter) => {
                     self.reply_was_last = reply;
@@ -266,7 +301,13 @@ impl Publisher {
     /// use.
     fn publish(&self, connection: &mut Connection, letter: Letter) -> Option<Loss> {
         if letter.link.is_some_and(|link| link != self.link) {
-            answer(&letter.answer, Err((Failure::NotSent, "the connection it was meant for has ended".into())));
+            answer(
+                &letter.answer,
+                Err((
+                    Failure::NotSent,
+                    "the connection it was meant for has ended".into(),
+                )),
+            );
             return None;
         }
         self.settle(connection, letter.min_uptime);
@@ -284,19 +325,26 @@ impl Publisher {
             return None;
         };
         let failure = match &error {
-            PublishError::Closed(_) => Failure::Closed { uptime: connection.uptime() },
+            PublishError::Closed(_) => Failure::Closed {
+                uptime: connection.uptime(),
+            },
             PublishError::Lost(_) | PublishError::Timeout(_) => Failure::Silent,
             PublishError::Refused(_) => Failure::Refused,
             PublishError::Unwelcome(_) => Failure::Unwelcome,
         };
         answer(&letter.answer, Err((failure, error.to_string())));
         let useless = !matches!(failure, Failure::Refused | Failure::Unwelcome);
-        connection.loss().cloned().or_else(|| useless.then(|| Loss::new(error.to_string())))
+        connection
+            .loss()
+            .cloned()
+            .or_else(|| useless.then(|| Loss::new(error.to_string())))
     }
 
     /// Waits until the connection has stood for `min_uptime`, or has ended.
     fn settle(&self, connection: &mut Connection, min_uptime: Duration) {
-        let Some(remaining) = min_uptime.checked_sub(connection.uptime()) else { return };
+        let Some(remaining) = min_uptime.checked_sub(connection.uptime()) else {
+            return;
+        };
         let loss = select! {
             recv(connection.lost()) -> loss => loss.ok(),
             recv(self.shutdown.receiver()) -> _ => None,
@@ -310,7 +358,10 @@ impl Publisher {
     /// Answers what was queued for a connection that no longer is.
     fn return_unsent(&self) {
         for letter in self.channels.measurements.try_iter() {
-            answer(&letter.answer, Err((Failure::NotSent, "there is no connection".into())));
+            answer(
+                &letter.answer,
+                Err((Failure::NotSent, "there is no connection".into())),
+            );
         }
     }
 }

@@ -54,7 +54,8 @@ pub fn parse_interval(text: &str) -> Result<Duration, Unusable> {
 /// # Errors
 /// What is wrong with the value, in words.
 pub fn parse_last_id(text: &str) -> Result<Cursor, Unusable> {
-    text.parse().map_err(|error| Unusable(format!("{text:?} is no cursor: {error}")))
+    text.parse()
+        .map_err(|error| Unusable(format!("{text:?} is no cursor: {error}")))
 }
 
 /// What is in force, and the raw values that it came from.
@@ -76,7 +77,12 @@ pub enum Notice {
 impl Settings {
     /// Before Redis has said anything: on, with the interval of the configuration.
     pub fn new(interval: Duration) -> Settings {
-        Settings { enabled: true, interval, seen_enabled: Raw::Missing, seen_interval: Raw::Missing }
+        Settings {
+            enabled: true,
+            interval,
+            seen_enabled: Raw::Missing,
+            seen_interval: Raw::Missing,
+        }
     }
 
     /// Takes over what the keys say. A missing key changes nothing.
@@ -92,7 +98,9 @@ impl Settings {
                     if enabled != self.enabled {
                         self.enabled = enabled;
                         let state = if enabled { "on" } else { "off" };
-                        notices.push(Notice::Changed(format!("sending is {state} (mqtt_sender:enabled = {text:?})")));
+                        notices.push(Notice::Changed(format!(
+                            "sending is {state} (mqtt_sender:enabled = {text:?})"
+                        )));
                     }
                 }
             }
@@ -106,8 +114,15 @@ impl Settings {
                     Err(error) => notices.push(unusable("mqtt_sender:interval", &error.0)),
                     Ok(interval) if interval != self.interval => {
                         self.interval = interval;
-                        let mode = if interval.is_zero() { ": push mode" } else { "" };
-                        notices.push(Notice::Changed(format!("the interval is {} s{mode}", interval.as_secs_f64())));
+                        let mode = if interval.is_zero() {
+                            ": push mode"
+                        } else {
+                            ""
+                        };
+                        notices.push(Notice::Changed(format!(
+                            "the interval is {} s{mode}",
+                            interval.as_secs_f64()
+                        )));
                     }
                     Ok(_) => {}
                 },
@@ -147,7 +162,10 @@ mod tests {
         assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_interval(" 0.25\n"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_interval("0"), Ok(Duration::ZERO));
-        assert_eq!(parse_interval("1e300"), Ok(Duration::from_secs(1_000_000_000)));
+        assert_eq!(
+            parse_interval("1e300"),
+            Ok(Duration::from_secs(1_000_000_000))
+        );
         for bad in ["abc", "-3", "NaN", "inf", "-inf", "", "1,5"] {
             assert!(parse_interval(bad).is_err(), "{bad:?}");
         }
@@ -166,7 +184,9 @@ mod tests {
     fn an_unusable_value_is_told_once_a_change_and_changes_nothing() {
         let mut settings = Settings::new(Duration::from_secs(1));
         let told = settings.apply(&raw("1", "abc"));
-        assert!(matches!(&told[..], [Notice::Unusable(text)] if text.contains("mqtt_sender:interval") && text.contains("abc")));
+        assert!(
+            matches!(&told[..], [Notice::Unusable(text)] if text.contains("mqtt_sender:interval") && text.contains("abc"))
+        );
         assert!(settings.apply(&raw("1", "abc")).is_empty());
         assert_eq!(settings.apply(&raw("1", "-3")).len(), 1);
         assert_eq!(settings.interval, Duration::from_secs(1));

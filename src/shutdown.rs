@@ -35,7 +35,10 @@ impl Shutdown {
 
     /// Sleeps, and returns early with `true` when the end is asked for.
     pub fn sleep(&self, duration: Duration) -> bool {
-        matches!(self.0.recv_timeout(duration), Err(RecvTimeoutError::Disconnected))
+        matches!(
+            self.0.recv_timeout(duration),
+            Err(RecvTimeoutError::Disconnected)
+        )
     }
 }
 
@@ -48,7 +51,11 @@ pub struct Grace {
 
 impl Grace {
     pub fn new(shutdown: &Shutdown, length: Duration) -> Grace {
-        Grace { shutdown: shutdown.clone(), length, since: None }
+        Grace {
+            shutdown: shutdown.clone(),
+            length,
+            since: None,
+        }
     }
 
     /// Whether the end was asked for and the time since then is over.
@@ -56,6 +63,7 @@ impl Grace {
         if self.since.is_none() && self.shutdown.requested() {
             self.since = Some(Instant::now());
         }
-        self.since.is_some_and(|since| since.elapsed() >= self.length)
+        self.since
+            .is_some_and(|since| since.elapsed() >= self.length)
     }
 }

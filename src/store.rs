@@ -159,7 +159,13 @@ pub struct Store {
 impl Store {
     /// `client_name` is what `CLIENT LIST` shows.
     pub fn new(config: &config::Redis, client_name: &'static str) -> Store {
-        Store { config: config.clone(), client_name, connection: None, client_id: Arc::default(), save: Script::new(SAVE) }
+        Store {
+            config: config.clone(),
+            client_name,
+            connection: None,
+            client_id: Arc::default(),
+            save: Script::new(SAVE),
+        }
     }
 
     /// Whether the last command found a connection and left it intact.
@@ -190,17 +196,35 @@ impl Store {
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn page(&mut self, after: StreamId, count: usize) -> Result<(RawSettings, Page), StoreError> {
+    pub fn page(
+        &mut self,
+        after: StreamId,
+        count: usize,
+    ) -> Result<(RawSettings, Page), StoreError> {
         let mut commands = settings_commands();
         commands.cmd("XINFO").arg("STREAM").arg(VALUES);
-        commands.cmd("XRANGE").arg(VALUES).arg(Cursor::written(after)).arg("+").arg("COUNT").arg(count);
+        commands
+            .cmd("XRANGE")
+            .arg(VALUES)
+            .arg(Cursor::written(after))
+            .arg("+")
+            .arg("COUNT")
+            .arg(count);
         commands.atomic();
         let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
-        let Some(Value::Array(answers)) = answers.into_iter().next() else { return Err(unexpected()) };
+        let Some(Value::Array(answers)) = answers.into_iter().next() else {
+            return Err(unexpected());
+        };
         let mut answers = answers.into_iter();
         let settings = raw_settings(&mut answers);
         let stream = Some(stream_state(answers.next())?);
-        Ok((settings, Page { entries: entries(answers.next())?, stream }))
+        Ok((
+            settings,
+            Page {
+                entries: entries(answers.next())?,
+                stream,
+            },
+        ))
     }
 
     /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
@@ -235,7 +259,13 @@ impl Store {
             Some(Value::ServerError(error)) => return Err(refused(error.into())),
             _ => VecDeque::new(),
         };
-        Ok((settings, Page { entries, stream: None }))
+        Ok((
+            settings,
+            Page {
+                entries,
+                stream: None,
+            },
+        ))
     }
 
     /// The state of the stream.
@@ -263,7 +293,10 @@ impl Store {
         let script = self.save.clone();
         let mut call = script.key(LAST_ID);
         call.key(STATUS).key(VALUES).key(DEAD_LETTER);
-        call.arg(exists).arg(text).arg(save.cursor).arg(position(save));
+        call.arg(exists)
+            .arg(text)
+            .arg(save.cursor)
+            .arg(position(save));
         for poison in save.poison {
             call.arg(poison.id.to_string()).arg(&poison.reason);
         }
@@ -274,7 +307,9 @@ impl Store {
                 let mut found = found.into_iter();
                 let kind = text_of(found.next());
                 Ok(Saved::Foreign(match found.next() {
-                    Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
+                    Some(Value::BulkString(bytes)) => {
+                        Raw::Text(String::from_utf8_lossy(&bytes).into_owned())
+                    }
                     _ if kind == "none" => Raw::Missing,
                     _ => not_a_string(),
                 }))
@@ -289,7 +324,11 @@ impl Store {
     /// As for every command.
     pub fn memory(&mut self) -> Result<Memory, StoreError> {
         let mut command = redis::cmd("HMGET");
-        command.arg(STATUS).arg("position").arg("lost").arg("dead_letters");
+        command
+            .arg(STATUS)
+            .arg("position")
+            .arg("lost")
+            .arg("dead_letters");
         let fields = match self.command(&command) {
             Ok(Value::Array(fields)) => fields,
             // Somebody has put something else there: then nothing is remembered.
@@ -300,7 +339,9 @@ impl Store {
         let mut next = || fields.next().unwrap_or_default();
         let position = next();
         Ok(Memory {
-            position: position.split_once(' ').map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
+            position: position
+                .split_once(' ')
+                .map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
             lost: next().parse().unwrap_or(0),
             dead_letters: next().parse().unwrap_or(0),
         })
@@ -312,7 +353,12 @@ impl Store {
     /// As for every command.
     pub fn note_loss(&mut self, save: &Save, lost: u64) -> Result<(), StoreError> {
         let mut command = redis::cmd("HSET");
-        command.arg(STATUS).arg("position").arg(position(save)).arg("lost").arg(lost);
+        command
+            .arg(STATUS)
+            .arg("position")
+            .arg(position(save))
+            .arg("lost")
+            .arg(lost);
         self.command(&command).map(|_| ())
     }
 
@@ -323,7 +369,11 @@ impl Store {
     pub fn trim_sent(&mut self, cursor: StreamId, keep: u64) -> Result<(), StoreError> {
         let script = Script::new(TRIM);
         let mut call = script.key(LAST_ID);
-        call.key(VALUES).arg(Cursor::written(cursor)).arg(cursor.to_string()).arg(cursor.next().to_string()).arg(keep);
+        call.key(VALUES)
+            .arg(Cursor::written(cursor))
+            .arg(cursor.to_string())
+            .arg(cursor.next().to_string())
+            .arg(keep);
         let answer = call.invoke::<Value>(self.connection()?);
         self.checked(answer).map(|_| ())
     }
@@ -332,10 +382,17 @@ impl Store {
     ///
     /// # Errors
     /// As for every command.
-    pub fn count(&mut self, after: StreamId, last: StreamId, limit: usize) -> Result<(u64, StreamId), StoreError> {
+    pub fn count(
+        &mut self,
+        after: StreamId,
+        last: StreamId,
+        limit: usize,
+    ) -> Result<(u64, StreamId), StoreError> {
         let script = Script::new(COUNT);
         let mut call = script.key(VALUES);
-        call.arg(Cursor::written(after)).arg(last.to_string()).arg(limit);
+        call.arg(Cursor::written(after))
+            .arg(last.to_string())
+            .arg(limit);
         let answer = call.invoke::<(u64, String)>(self.connection()?);
         let (count, end) = self.checked(answer)?;
         Ok((count, end.parse().unwrap_or(last)))
@@ -350,7 +407,9 @@ impl Store {
         let mut found = Vec::new();
         let policy = self.setting("maxmemory-policy")?;
         if policy.starts_with("allkeys-") {
-            found.push(format!("maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"));
+            found.push(format!(
+                "maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"
+            ));
         }
         if self.setting("appendonly")? == "no" {
             let saves = self.setting("save")?;
@@ -407,7 +466,9 @@ impl Store {
             Value::Int(1) => Ok(()),
             other => {
                 let kind = text_of(Some(other));
-                Err(StoreError::Refused(format!("the key holds a {kind} and is left alone")))
+                Err(StoreError::Refused(format!(
+                    "the key holds a {kind} and is left alone"
+                )))
             }
         }
     }
@@ -416,9 +477,18 @@ impl Store {
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<VecDeque<Entry>, StoreError> {
+    pub fn range(
+        &mut self,
+        range: (StreamId, StreamId),
+        count: usize,
+    ) -> Result<VecDeque<Entry>, StoreError> {
         let mut command = redis::cmd("XRANGE");
-        command.arg(VALUES).arg(range.0.to_string()).arg(range.1.to_string()).arg("COUNT").arg(count);
+        command
+            .arg(VALUES)
+            .arg(range.0.to_string())
+            .arg(range.1.to_string())
+            .arg("COUNT")
+            .arg(count);
         entries(Some(self.command(&command)?))
     }
 
@@ -440,19 +510,28 @@ impl Store {
     fn command(&mut self, command: &Cmd) -> Result<Value, StoreError> {
         let packed = command.get_packed_command();
         let connection = self.connection()?;
-        let answer = connection.req_packed_command(&packed).and_then(Value::extract_error);
+        let answer = connection
+            .req_packed_command(&packed)
+            .and_then(Value::extract_error);
         self.checked(answer)
     }
 
     /// Answers of single commands that are errors stay among the answers.
-    fn pipeline(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> Result<Vec<Value>, StoreError> {
+    fn pipeline(
+        &mut self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> Result<Vec<Value>, StoreError> {
         let packed = pipeline.get_packed_pipeline();
         let connection = self.connection()?;
         let answer = connection.req_packed_commands(&packed, offset, count);
         let answers = self.checked(answer)?;
         // A server that is loading, or wants a password, answers every command with that.
         match answers.first() {
-            Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => Err(refused(error.clone().into())),
+            Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => {
+                Err(refused(error.clone().into()))
+            }
             _ => Ok(answers),
         }
     }
@@ -486,25 +565,50 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), 
         .map_err(refused)?
         .set_redis_settings(redis::RedisConnectionInfo::default().set_skip_set_lib_name());
     let unreachable = |error: RedisError| {
-        StoreError::Unreachable(format!("{}:{}: {}", config.host, config.port, in_words(&error)))
+        StoreError::Unreachable(format!(
+            "{}:{}: {}",
+            config.host,
+            config.port,
+            in_words(&error)
+        ))
     };
     let client = redis::Client::open(info).map_err(unreachable)?;
-    let mut connection = client.get_connection_with_timeout(TIMEOUT).map_err(unreachable)?;
-    connection.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
-    connection.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    let mut connection = client
+        .get_connection_with_timeout(TIMEOUT)
+        .map_err(unreachable)?;
+    connection
+        .set_read_timeout(Some(TIMEOUT))
+        .map_err(unreachable)?;
+    connection
+        .set_write_timeout(Some(TIMEOUT))
+        .map_err(unreachable)?;
     let mut hello = redis::pipe();
     match (config.username.as_str(), config.password.as_str()) {
         (_, "") => {}
         ("", password) => drop(hello.cmd("AUTH").arg(password)),
         (username, password) => drop(hello.cmd("AUTH").arg(username).arg(password)),
     }
-    hello.cmd("SELECT").arg(config.db).cmd("CLIENT").arg("SETNAME").arg(client_name).cmd("CLIENT").arg("ID");
+    hello
+        .cmd("SELECT")
+        .arg(config.db)
+        .cmd("CLIENT")
+        .arg("SETNAME")
+        .arg(client_name)
+        .cmd("CLIENT")
+        .arg("ID");
     let packed = hello.get_packed_pipeline();
-    let answers = connection.req_packed_commands(&packed, 0, hello.len()).map_err(unreachable)?;
+    let answers = connection
+        .req_packed_commands(&packed, 0, hello.len())
+        .map_err(unreachable)?;
     let mut client_id = 0;
     for answer in answers {
         let answer = answer.extract_error().map_err(|error| {
-            StoreError::Refused(format!("{}:{}: {}", config.host, config.port, in_words(&error)))
+            StoreError::Refused(format!(
+                "{}:{}: {}",
+                config.host,
+                config.port,
+                in_words(&error)
+            ))
         })?;
         if let Value::Int(id) = answer {
             client_id = id;
@@ -515,12 +619,22 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), 
 
 fn settings_commands() -> Pipeline {
     let mut commands = redis::pipe();
-    commands.cmd("GET").arg(ENABLED).cmd("GET").arg(INTERVAL).cmd("GET").arg(LAST_ID);
+    commands
+        .cmd("GET")
+        .arg(ENABLED)
+        .cmd("GET")
+        .arg(INTERVAL)
+        .cmd("GET")
+        .arg(LAST_ID);
     commands
 }
 
 fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
-    RawSettings { enabled: raw(answers.next()), interval: raw(answers.next()), last_id: raw(answers.next()) }
+    RawSettings {
+        enabled: raw(answers.next()),
+        interval: raw(answers.next()),
+        last_id: raw(answers.next()),
+    }
 }
 
 fn raw(answer: Option<Value>) -> Raw {
@@ -539,14 +653,21 @@ fn position(save: &Save) -> String {
 fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
     let info = match answer {
         Some(Value::Array(info)) => info,
-        Some(Value::ServerError(error)) if error.details().is_some_and(|text| text.contains("no such key")) => {
+        Some(Value::ServerError(error))
+            if error
+                .details()
+                .is_some_and(|text| text.contains("no such key")) =>
+        {
             return Ok(StreamState::Absent);
         }
         Some(Value::ServerError(error)) => return Err(refused(error.into())),
         _ => return Err(unexpected()),
     };
     let field = |name: &str| {
-        let at = info.iter().step_by(2).position(|field| matches!(field, Value::BulkString(b) if b == name.as_bytes()))?;
+        let at = info
+            .iter()
+            .step_by(2)
+            .position(|field| matches!(field, Value::BulkString(b) if b == name.as_bytes()))?;
         info.get(2 * at + 1)
     };
     let number = |name: &str| match field(name) {
@@ -554,7 +675,9 @@ fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
         _ => None,
     };
     Ok(StreamState::Present {
-        newest: field("last-generated-id").and_then(id).ok_or_else(unexpected)?,
+        newest: field("last-generated-id")
+            .and_then(id)
+            .ok_or_else(unexpected)?,
         length: number("length").ok_or_else(unexpected)?,
         added: number("entries-added"),
         first: match field("first-entry") {
@@ -571,22 +694,32 @@ fn not_a_string() -> Raw {
 /// Moves entries out of an answer; the strings are not copied.
 fn entries(answer: Option<Value>) -> Result<VecDeque<Entry>, StoreError> {
     match answer {
-        Some(Value::Array(entries)) => entries.into_iter().map(|value| entry(value).ok_or_else(unexpected)).collect(),
+        Some(Value::Array(entries)) => entries
+            .into_iter()
+            .map(|value| entry(value).ok_or_else(unexpected))
+            .collect(),
         Some(Value::ServerError(error)) => Err(refused(error.into())),
         _ => Err(unexpected()),
     }
 }
 
 fn entry(value: Value) -> Option<Entry> {
-    let Value::Array(parts) = value else { return None };
+    let Value::Array(parts) = value else {
+        return None;
+    };
     let mut parts = parts.into_iter();
     let id = id(&parts.next()?)?;
-    let Value::Array(fields) = parts.next()? else { return None };
+    let Value::Array(fields) = parts.next()? else {
+        return None;
+    };
     let bytes = |value| match value {
         Value::BulkString(bytes) => Some(bytes),
         _ => None,
     };
-    Some(Entry { id, fields: fields.into_iter().map(bytes).collect::<Option<_>>()? })
+    Some(Entry {
+        id,
+        fields: fields.into_iter().map(bytes).collect::<Option<_>>()?,
+    })
 }
 
 fn id(value: &Value) -> Option<StreamId> {

@@ -22,7 +22,10 @@ pub struct InvalidId;
 impl StreamId {
     /// No entry can have this ID: "after zero" means the whole stream.
     pub const ZERO: StreamId = StreamId { ms: 0, seq: 0 };
-    pub const MAX: StreamId = StreamId { ms: u64::MAX, seq: u64::MAX };
+    pub const MAX: StreamId = StreamId {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
 
     pub fn new(ms: u64, seq: u64) -> StreamId {
         StreamId { ms, seq }
@@ -133,8 +136,20 @@ mod tests {
     #[test]
     fn anything_else_is_no_cursor() {
         for text in [
-            "", "(", "foo", "1-", "-1", "1-2-3", "+1", "(-", "($", "1.5", "((1-1", "1 -1",
-            "18446744073709551616", "+",
+            "",
+            "(",
+            "foo",
+            "1-",
+            "-1",
+            "1-2-3",
+            "+1",
+            "(-",
+            "($",
+            "1.5",
+            "((1-1",
+            "1 -1",
+            "18446744073709551616",
+            "+",
         ] {
             assert_eq!(text.parse::<Cursor>(), Err(InvalidCursor), "{text:?}");
         }
@@ -142,7 +157,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_as_the_same_place() {
-        for id in [StreamId::ZERO, StreamId::new(1, 0), StreamId::new(u64::MAX, u64::MAX)] {
+        for id in [
+            StreamId::ZERO,
+            StreamId::new(1, 0),
+            StreamId::new(u64::MAX, u64::MAX),
+        ] {
             assert_eq!(Cursor::written(id).parse(), Ok(Cursor::After(id)));
         }
     }

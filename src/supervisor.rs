@@ -31,7 +31,11 @@ pub enum RebootError {
 }
 
 fn detail(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    }
 }
 
 impl Supervisor {
@@ -41,7 +45,10 @@ impl Supervisor {
     /// `Absent` where they are not set.
     pub fn from_environment() -> Result<Supervisor, RebootError> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        match (variable("BALENA_SUPERVISOR_ADDRESS"), variable("BALENA_SUPERVISOR_API_KEY")) {
+        match (
+            variable("BALENA_SUPERVISOR_ADDRESS"),
+            variable("BALENA_SUPERVISOR_API_KEY"),
+        ) {
             (Some(address), Some(key)) => Ok(Supervisor { address, key }),
             _ => Err(RebootError::Absent),
         }
@@ -72,7 +79,12 @@ impl Supervisor {
         if (200..300).contains(&status) {
             return Ok(());
         }
-        let text = response.body_mut().with_config().limit(4096).read_to_string().unwrap_or_default();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(4096)
+            .read_to_string()
+            .unwrap_or_default();
         Err(refusal(status, &text))
     }
 }
@@ -86,7 +98,13 @@ fn refusal(status: u16, text: &str) -> RebootError {
     let body: Option<Body> = serde_json::from_str(text).ok();
     let reason = match body {
         Some(body) => body.error.unwrap_or_default(),
-        None => text.lines().next().unwrap_or_default().chars().take(200).collect(),
+        None => text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .take(200)
+            .collect(),
     };
     match status {
         423 => RebootError::Locked(reason),
@@ -102,9 +120,15 @@ mod tests {
     #[test]
     fn refusals_are_told_with_the_reason_of_the_supervisor() {
         let locked = refusal(423, r#"{"Data":"","Error":"Updates are locked"}"#).to_string();
-        assert_eq!(locked, "the supervisor refuses: an update lock is set: Updates are locked");
+        assert_eq!(
+            locked,
+            "the supervisor refuses: an update lock is set: Updates are locked"
+        );
         assert_eq!(refusal(401, "Unauthorized"), RebootError::Unauthorized);
         let failed = refusal(500, "<html>oops\nmore").to_string();
-        assert_eq!(failed, "the supervisor answered with status 500: <html>oops");
+        assert_eq!(
+            failed,
+            "the supervisor answered with status 500: <html>oops"
+        );
     }
 }

@@ -23,7 +23,9 @@ const MARGIN: Duration = Duration::from_millis(700);
 pub enum Failure {
     #[error("the thread {0} ended unexpectedly; the process ends, so that it is started anew")]
     Ended(String),
-    #[error("the thread {0} has made no progress for {1} s; the process ends, so that it is started anew")]
+    #[error(
+        "the thread {0} has made no progress for {1} s; the process ends, so that it is started anew"
+    )]
     Stalled(&'static str, u64),
     #[error("the thread {0} cannot be started: {1}")]
     Spawn(&'static str, std::io::Error),
@@ -39,7 +41,10 @@ pub struct Pulse {
 
 impl Default for Pulse {
     fn default() -> Pulse {
-        Pulse { start: Instant::now(), last: Arc::default() }
+        Pulse {
+            start: Instant::now(),
+            last: Arc::default(),
+        }
     }
 }
 
@@ -51,7 +56,9 @@ impl Pulse {
 
     /// Time since the last beat.
     pub fn age(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+        self.start
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 }
 
@@ -80,7 +87,11 @@ impl Drop for EndNotice {
 impl Default for Threads {
     fn default() -> Threads {
         let (ended_tx, ended) = bounded(8);
-        Threads { running: Vec::new(), ended_tx, ended }
+        Threads {
+            running: Vec::new(),
+            ended_tx,
+            ended,
+        }
     }
 }
 
@@ -96,12 +107,18 @@ impl Threads {
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
         let notice = EndNotice(name, self.ended_tx.clone());
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            let _notice = notice;
-            run();
-        });
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                let _notice = notice;
+                run();
+            });
         let thread = thread.map_err(|error| Failure::Spawn(name, error))?;
-        self.running.push(Running { name, thread, pulse });
+        self.running.push(Running {
+            name,
+            thread,
+            pulse,
+        });
         Ok(())
     }
 
@@ -121,7 +138,11 @@ impl Threads {
                 recv(shutdown.receiver()) -> _ => {}
                 default(stalled / 10) => {}
             }
-            if let Some(thread) = self.running.iter().find(|thread| thread.pulse.age() >= stalled) {
+            if let Some(thread) = self
+                .running
+                .iter()
+                .find(|thread| thread.pulse.age() >= stalled)
+            {
                 return Err(Failure::Stalled(thread.name, thread.pulse.age().as_secs()));
             }
         }
@@ -132,14 +153,24 @@ impl Threads {
     fn join(self) {
         info!("stopping");
         let deadline = Instant::now() + GRACE + MARGIN;
-        while self.running.iter().any(|running| !running.thread.is_finished()) {
+        while self
+            .running
+            .iter()
+            .any(|running| !running.thread.is_finished())
+        {
             // A notice comes a moment before the thread has really ended.
             let wait = deadline.min(Instant::now() + Duration::from_millis(50));
             let news = self.ended.recv_deadline(wait);
             if news == Err(RecvTimeoutError::Timeout) && Instant::now() >= deadline {
-                let late = self.running.iter().filter(|running| !running.thread.is_finished());
+                let late = self
+                    .running
+                    .iter()
+                    .filter(|running| !running.thread.is_finished());
                 let late: Vec<&str> = late.map(|running| running.name).collect();
-                warn!("{} did not end in time; the cursor in Redis is what is confirmed", late.join(", "));
+                warn!(
+                    "{} did not end in time; the cursor in Redis is what is confirmed",
+                    late.join(", ")
+                );
                 return;
             }
         }
@@ -160,9 +191,15 @@ mod tests {
     fn a_thread_that_panics_ends_the_service() {
         let (_trigger, shutdown) = shutdown::channel();
         let mut threads = Threads::default();
-        threads.spawn("doomed", Pulse::default(), || panic!("on purpose")).unwrap();
+        threads
+            .spawn("doomed", Pulse::default(), || panic!("on purpose"))
+            .unwrap();
         let failure = threads.supervise(&shutdown, STALLED).unwrap_err();
-        assert!(failure.to_string().starts_with("the thread doomed ended unexpectedly"));
+        assert!(
+            failure
+                .to_string()
+                .starts_with("the thread doomed ended unexpectedly")
+        );
     }
 
     #[test]
@@ -171,11 +208,19 @@ mod tests {
         let mut threads = Threads::default();
         let (_keep, forever) = bounded::<()>(0);
         let wait = forever.clone();
-        threads.spawn("stuck", Pulse::default(), move || {
-            let _ = wait.recv();
-        }).unwrap();
-        let failure = threads.supervise(&shutdown, Duration::from_millis(50)).unwrap_err();
-        assert!(failure.to_string().starts_with("the thread stuck has made no progress"));
+        threads
+            .spawn("stuck", Pulse::default(), move || {
+                let _ = wait.recv();
+            })
+            .unwrap();
+        let failure = threads
+            .supervise(&shutdown, Duration::from_millis(50))
+            .unwrap_err();
+        assert!(
+            failure
+                .to_string()
+                .starts_with("the thread stuck has made no progress")
+        );
     }
 
     #[test]
@@ -183,7 +228,13 @@ mod tests {
         let (trigger, shutdown) = shutdown::channel();
         let mut threads = Threads::default();
         let asked = shutdown.clone();
-        threads.spawn("obedient", Pulse::default(), move || while !asked.sleep(STALLED) {}).unwrap();
+        threads
+            .spawn(
+                "obedient",
+                Pulse::default(),
+                move || while !asked.sleep(STALLED) {},
+            )
+            .unwrap();
         drop(trigger);
         assert!(threads.supervise(&shutdown, STALLED).is_ok());
     }

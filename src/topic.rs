@@ -91,7 +91,10 @@ fn check_common(topic: &str) -> Result<(), &'static str> {
 /// Whether a message published to `name` reaches a subscription to `filter` (MQTT 5, 4.7).
 pub fn matches(filter: &str, name: &str) -> bool {
     // A shared subscription, $share/<group>/<filter>, gets what its filter matches.
-    let filter = match filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/')) {
+    let filter = match filter
+        .strip_prefix("$share/")
+        .and_then(|rest| rest.split_once('/'))
+    {
         Some((_group, filter)) => filter,
         None => filter,
     };
@@ -127,10 +130,16 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_once_and_a_doubled_percent_sign_is_one() {
-        let filled = expand("a/%(device_uuid)s/%(device_type)s/%(app_id)s/100%%", &identity());
+        let filled = expand(
+            "a/%(device_uuid)s/%(device_type)s/%(app_id)s/100%%",
+            &identity(),
+        );
         assert_eq!(filled.as_deref(), Ok("a/u1/pi/7/100%"));
         // A value that looks like a placeholder is not filled again.
-        assert_eq!(expand("%(app_name)s", &identity()).as_deref(), Ok("A %(app_id)s"));
+        assert_eq!(
+            expand("%(app_name)s", &identity()).as_deref(),
+            Ok("A %(app_id)s")
+        );
     }
 
     #[test]

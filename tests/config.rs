@@ -11,7 +11,11 @@ use support::{Mosquitto, Receiver, Redis, Service, wait_until};
 fn run(text: &str, variables: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().expect("folder");
     std::fs::write(folder.path().join("app.conf"), text).expect("app.conf");
-    command().current_dir(folder.path()).envs(variables.iter().copied()).output().expect("the binary")
+    command()
+        .current_dir(folder.path())
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary")
 }
 
 /// What a person is told about this configuration, which must be refused.
@@ -24,7 +28,14 @@ fn refused(text: &str, variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn passwords_arrive_at_the_broker_unchanged() {
-    for password in [r#"a%b#c;d\e"f'g"#, "=leading", "trailing=", "#hash", r"ends in\", "ünïcode x"] {
+    for password in [
+        r#"a%b#c;d\e"f'g"#,
+        "=leading",
+        "trailing=",
+        "#hash",
+        r"ends in\",
+        "ünïcode x",
+    ] {
         for by_variable in [false, true] {
             let folder = tempfile::tempdir().expect("folder");
             let status = std::process::Command::new("mosquitto_passwd")
@@ -32,9 +43,14 @@ fn passwords_arrive_at_the_broker_unchanged() {
                 .arg(folder.path().join("passwords"))
                 .args(["device", password])
                 .status();
-            assert!(status.is_ok_and(|status| status.success()), "mosquitto_passwd");
-            let broker =
-                Mosquitto::start_in(folder, "allow_anonymous false\npassword_file {folder}/passwords");
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "mosquitto_passwd"
+            );
+            let broker = Mosquitto::start_in(
+                folder,
+                "allow_anonymous false\npassword_file {folder}/passwords",
+            );
             let redis = Redis::start(&[]);
             let receiver = Receiver::start_as(broker.port, &["#"], Some(("device", password)));
             redis.fill(1, 1);
@@ -52,7 +68,9 @@ fn passwords_arrive_at_the_broker_unchanged() {
                 text = format!("[mqtt]\nusername = device\npassword = {password}\n");
             }
             let service = Service::start_with_file(&text, &variables);
-            wait_until(&format!("the measurement came with {password:?}"), || receiver.distinct() == 1);
+            wait_until(&format!("the measurement came with {password:?}"), || {
+                receiver.distinct() == 1
+            });
             assert_eq!(service.count_log(password), 0, "the password is in the log");
         }
     }
@@ -87,7 +105,10 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
         "a certificate and its key belong together, set tls_keyfile too",
         "variable MQTT_TOPIC_BROADCAST ([mqtt] topic_broadcast) = \"a/#/b\": the wildcard # must be the whole last level",
     ] {
-        assert!(message.contains(expected), "{expected}\nis missing in\n{message}");
+        assert!(
+            message.contains(expected),
+            "{expected}\nis missing in\n{message}"
+        );
     }
     assert_eq!(message.lines().count(), 19, "{message}");
 }
@@ -98,8 +119,14 @@ fn an_endless_loop_of_topics_is_refused() {
     for name in ["topic_response", "topic_values"] {
         assert!(message.contains(&format!("[mqtt] {name}")), "{message}");
     }
-    assert!(message.contains("\"iot-projekt/device/#\" matches it"), "{message}");
-    let message = refused("", &[("MQTT_TOPIC_STATUS", "iot-projekt/device/broadcast/control")]);
+    assert!(
+        message.contains("\"iot-projekt/device/#\" matches it"),
+        "{message}"
+    );
+    let message = refused(
+        "",
+        &[("MQTT_TOPIC_STATUS", "iot-projekt/device/broadcast/control")],
+    );
     assert!(message.contains("variable MQTT_TOPIC_STATUS"), "{message}");
 }
 
@@ -118,15 +145,24 @@ fn a_password_is_never_shown_in_a_fault() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let output = command().arg("/nowhere/x.conf").output().expect("the binary");
+    let output = command()
+        .arg("/nowhere/x.conf")
+        .output()
+        .expect("the binary");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/x.conf: the file cannot be read"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("/nowhere/x.conf: the file cannot be read")
+    );
 }
 
 #[test]
 fn an_empty_variable_counts_as_unset_and_an_unknown_key_is_a_warning() {
     let text = "[mqtt]\nhost = 127.0.0.1\nport = 1\nkeepalive = 7\n";
-    let variables = [("MQTT_PORT", String::new()), ("MQTT_HOST", "127.0.0.2".into())];
+    let variables = [
+        ("MQTT_PORT", String::new()),
+        ("MQTT_HOST", "127.0.0.2".into()),
+    ];
     let service = Service::start_with_file(text, &variables);
     service.wait_for_log("did you mean [mqtt] keepalive_seconds?");
     service.wait_for_log("no connection to 127.0.0.2:1:");
@@ -140,7 +176,15 @@ fn the_shipped_file_is_valid_and_documents_every_key_with_its_default() {
     assert!(config.is_ok_and(|config| config.warnings.is_empty()));
     for key in mqtt_handler::config::KEYS {
         let line = format!("{} =", key.name);
-        assert!(text.lines().any(|l| l.starts_with(&line)), "{} is missing", key.name);
-        assert!(text.contains(&format!("Variable: {}", key.variable)), "{} is missing", key.variable);
+        assert!(
+            text.lines().any(|l| l.starts_with(&line)),
+            "{} is missing",
+            key.name
+        );
+        assert!(
+            text.contains(&format!("Variable: {}", key.variable)),
+            "{} is missing",
+            key.variable
+        );
     }
 }

@@ -18,7 +18,9 @@ fn a_backlog_arrives_once_each_in_order_within_both_bounds() {
     world.redis.fill(1000, 20_000);
     let _service = world.start_with(&[("BATCH_MAX_COUNT", "300"), ("BATCH_MAX_BYTES", "30000")]);
     world.wait_for(20_000);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(20999-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(20999-0")
+    });
     assert_eq!(world.receiver.ids(), consecutive(1000, 20_000));
     let lists = world.receiver.lists();
     for list in &lists {
@@ -39,7 +41,9 @@ fn head(id: &str) -> String {
 #[test]
 fn the_json_is_exact_to_the_byte() {
     let world = World::new();
-    let wide: Vec<(String, String)> = (0..200).map(|n| (format!("f{n}"), format!("{n}.5"))).collect();
+    let wide: Vec<(String, String)> = (0..200)
+        .map(|n| (format!("f{n}"), format!("{n}.5")))
+        .collect();
     let large = "x".repeat(10_000);
     let add = |id: &str, fields: &[(&[u8], &[u8])]| {
         let mut command = redis::cmd("XADD");
@@ -47,13 +51,39 @@ fn the_json_is_exact_to_the_byte() {
         for (name, value) in fields {
             command.arg(*name).arg(*value);
         }
-        command.query::<String>(&mut world.redis.connection()).expect("XADD");
+        command
+            .query::<String>(&mut world.redis.connection())
+            .expect("XADD");
     };
-    add("1-0", &[(b"t", "20.3 °C äöüß".as_bytes()), (b"empty", b""), (b"", b"no name")]);
-    add("1-1", &[(b"quote\"s", b"a\"b\\c/d"), (b"control", b"\x00\x01\x08\t\n\x0c\r\x1f\x7f")]);
-    add("2-0", &[(b"bad\xff", b"\xc3("), (b"_id", b"mine"), (b"_app_name", b"too"), (b"_other", b"1")]);
+    add(
+        "1-0",
+        &[
+            (b"t", "20.3 °C äöüß".as_bytes()),
+            (b"empty", b""),
+            (b"", b"no name"),
+        ],
+    );
+    add(
+        "1-1",
+        &[
+            (b"quote\"s", b"a\"b\\c/d"),
+            (b"control", b"\x00\x01\x08\t\n\x0c\r\x1f\x7f"),
+        ],
+    );
+    add(
+        "2-0",
+        &[
+            (b"bad\xff", b"\xc3("),
+            (b"_id", b"mine"),
+            (b"_app_name", b"too"),
+            (b"_other", b"1"),
+        ],
+    );
     add("3-0", &[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]);
-    let fields: Vec<(&[u8], &[u8])> = wide.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+    let fields: Vec<(&[u8], &[u8])> = wide
+        .iter()
+        .map(|(n, v)| (n.as_bytes(), v.as_bytes()))
+        .collect();
     add("4-0", &fields);
     add("5-0", &[(b"blob", large.as_bytes())]);
     add("6-0", &[(b"last", b"1")]);
@@ -71,7 +101,10 @@ fn the_json_is_exact_to_the_byte() {
         .into_iter()
         .map(|list| String::from_utf8(list.payload).expect("UTF-8"))
         .collect();
-    let wide: String = wide.iter().map(|(name, value)| format!(r#","{name}":"{value}""#)).collect();
+    let wide: String = wide
+        .iter()
+        .map(|(name, value)| format!(r#","{name}":"{value}""#))
+        .collect();
     let expected = [
         format!(
             "[{},\"t\":\"20.3 °C äöüß\",\"empty\":\"\",\"\":\"no name\"}},{},\"quote\\\"s\":\"a\\\"b\\\\c/d\",\
@@ -104,10 +137,15 @@ fn killing_the_service_loses_nothing_and_repeats_at_most_one_list_a_kill() {
         let mut service = world.start_with(&settings);
         // A different moment each time, always in the middle of the catch-up.
         let moment = before + usize::try_from(kill * kill * 37 % 1900).expect("small") + 1;
-        wait_until("the catch-up has come so far", || world.receiver.distinct() >= moment);
+        wait_until("the catch-up has come so far", || {
+            world.receiver.distinct() >= moment
+        });
         service.kill();
     }
-    assert!(world.receiver.distinct() < usize::try_from(COUNT).expect("small"), "killed in the catch-up");
+    assert!(
+        world.receiver.distinct() < usize::try_from(COUNT).expect("small"),
+        "killed in the catch-up"
+    );
     let _service = world.start_with(&settings);
     world.wait_for(60_000);
     let ids = world.receiver.ids();
@@ -134,7 +172,10 @@ fn a_frozen_broker_and_a_killed_service_lose_nothing() {
     world.broker.thaw();
     let _service = world.start();
     world.wait_for(20_000);
-    assert_eq!(first_arrivals(&world.receiver.ids()), consecutive(1, 20_000));
+    assert_eq!(
+        first_arrivals(&world.receiver.ids()),
+        consecutive(1, 20_000)
+    );
 }
 
 #[test]
@@ -144,10 +185,15 @@ fn memory_does_not_grow_with_the_backlog() {
         world.redis.fill(1, count);
         let service = world.start();
         let last = format!("({count}-0");
-        wait_until("everything is confirmed", || world.redis.cursor().as_deref() == Some(&last));
+        wait_until("everything is confirmed", || {
+            world.redis.cursor().as_deref() == Some(&last)
+        });
         service.peak_memory()
     };
     let (small, large) = (peak(10_000), peak(1_000_000));
-    assert!(large <= small + 4096, "{small} KiB at 10,000, {large} KiB at 1,000,000");
+    assert!(
+        large <= small + 4096,
+        "{small} KiB at 10,000, {large} KiB at 1,000,000"
+    );
     assert!(large < 24 * 1024, "{large} KiB");
 }

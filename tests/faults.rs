@@ -15,11 +15,18 @@ fn consecutive(first: u64, count: u64) -> Vec<(u64, u64)> {
 
 /// The dead letters: fields by name.
 fn dead_letters(redis: &Redis) -> Vec<HashMap<String, String>> {
-    let entries: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", "mqtt_sender:dead_letter", "-", "+"]);
+    let entries: Vec<(String, Vec<String>)> =
+        redis.command(&["XRANGE", "mqtt_sender:dead_letter", "-", "+"]);
     let pairs = |fields: Vec<String>| {
-        fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect::<HashMap<_, _>>()
+        fields
+            .chunks_exact(2)
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect::<HashMap<_, _>>()
     };
-    entries.into_iter().map(|(_, fields)| pairs(fields)).collect()
+    entries
+        .into_iter()
+        .map(|(_, fields)| pairs(fields))
+        .collect()
 }
 
 fn status(redis: &Redis, field: &str) -> Option<String> {
@@ -30,12 +37,23 @@ fn status(redis: &Redis, field: &str) -> Option<String> {
 fn fill_with_poison(redis: &Redis) {
     redis.fill(1, 2499);
     let large = "x".repeat(30_000);
-    redis.command::<String>(&["XADD", "measurement:values", "2500-0", "blob", &large, "_id", "mine"]);
+    redis.command::<String>(&[
+        "XADD",
+        "measurement:values",
+        "2500-0",
+        "blob",
+        &large,
+        "_id",
+        "mine",
+    ]);
     redis.fill(2501, 2500);
 }
 
 fn without_the_poison() -> Vec<(u64, u64)> {
-    consecutive(1, 5000).into_iter().filter(|id| id.0 != 2500).collect()
+    consecutive(1, 5000)
+        .into_iter()
+        .filter(|id| id.0 != 2500)
+        .collect()
 }
 
 fn the_poison_is_kept(redis: &Redis, reason: &str) {
@@ -44,7 +62,11 @@ fn the_poison_is_kept(redis: &Redis, reason: &str) {
     assert_eq!(dead[0]["_id"], "2500-0");
     assert_eq!(dead[0]["__id"], "mine");
     assert_eq!(dead[0]["blob"].len(), 30_000);
-    assert!(dead[0]["_reason"].contains(reason), "{}", dead[0]["_reason"]);
+    assert!(
+        dead[0]["_reason"].contains(reason),
+        "{}",
+        dead[0]["_reason"]
+    );
     assert_eq!(status(redis, "dead_letters").as_deref(), Some("1"));
 }
 
@@ -54,7 +76,9 @@ fn lists_keep_to_the_maximum_packet_that_the_broker_announces() {
     fill_with_poison(&world.redis);
     let service = world.start();
     world.wait_for(4999);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(5000-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(5000-0")
+    });
     assert_eq!(world.receiver.ids(), without_the_poison());
     the_poison_is_kept(&world.redis, "the broker takes at most");
     assert_eq!(service.count_log("ERROR"), 1);
@@ -66,8 +90,13 @@ fn lists_shrink_and_poison_is_isolated_where_the_broker_only_closes() {
     let world = World::with_broker("max_packet_size 20000");
     fill_with_poison(&world.redis);
     let service = world.start_with(&[("MQTT_VERSION", "3.1.1")]);
-    assert!(holds_within(Duration::from_secs(300), || world.receiver.distinct() >= 4999));
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(5000-0"));
+    assert!(holds_within(Duration::from_secs(300), || world
+        .receiver
+        .distinct()
+        >= 4999));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(5000-0")
+    });
     assert_eq!(first_arrivals(&world.receiver.ids()), without_the_poison());
     the_poison_is_kept(&world.redis, "closed the connection");
     // Two halvings of two attempts each, five attempts for the poison, and a few to spare.
@@ -80,8 +109,14 @@ fn a_flapping_network_dead_letters_nothing() {
     let world = World::new();
     world.redis.fill(1, 20_000);
     let proxy = Proxy::start(world.broker.port);
-    proxy.set(Behaviour { cut_after: Some(Duration::from_millis(300)), ..Behaviour::default() });
-    let service = world.start_with(&[("MQTT_PORT", &proxy.port.to_string()), ("BATCH_MAX_COUNT", "5")]);
+    proxy.set(Behaviour {
+        cut_after: Some(Duration::from_millis(300)),
+        ..Behaviour::default()
+    });
+    let service = world.start_with(&[
+        ("MQTT_PORT", &proxy.port.to_string()),
+        ("BATCH_MAX_COUNT", "5"),
+    ]);
     let (mut next, begun) = (20_001, Instant::now());
     wait_until("a minute of cuts is over", || {
         world.redis.fill(next, 5);
@@ -106,14 +141,20 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
     let settings = [("INTERVAL_SECONDS", "0.1")];
     world.redis.fill(1, 100);
     let mut service = world.start_with(&settings);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(100-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(100-0")
+    });
 
     // While the service is down …
     assert!(service.terminate().0.success());
     world.redis.fill(101, 2000);
-    world.redis.command::<u64>(&["XTRIM", "measurement:values", "MINID", "1335-0"]);
+    world
+        .redis
+        .command::<u64>(&["XTRIM", "measurement:values", "MINID", "1335-0"]);
     let mut service = world.start_with(&settings);
-    wait_until("the rest has arrived", || world.redis.cursor().as_deref() == Some("(2100-0"));
+    wait_until("the rest has arrived", || {
+        world.redis.cursor().as_deref() == Some("(2100-0")
+    });
     assert_eq!(status(&world.redis, "lost").as_deref(), Some("1234"));
     assert_eq!(service.count_log("ERROR"), 1, "{:?}", service.log());
     service.wait_for_log("1234 measurements were removed from measurement:values before they were sent, between 100-0 and 1335-0");
@@ -122,16 +163,22 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
     service.kill();
     let service = world.start_with(&settings);
     world.redis.fill(2101, 10);
-    wait_until("the rest has arrived", || world.redis.cursor().as_deref() == Some("(2110-0"));
+    wait_until("the rest has arrived", || {
+        world.redis.cursor().as_deref() == Some("(2110-0")
+    });
     assert_eq!(service.count_log("ERROR"), 0);
 
     // … and while it runs but may not send.
     world.redis.set("mqtt_sender:enabled", "0");
     service.wait_for_log("sending is off");
     world.redis.fill(2111, 2000);
-    world.redis.command::<u64>(&["XTRIM", "measurement:values", "MINID", "3345-0"]);
+    world
+        .redis
+        .command::<u64>(&["XTRIM", "measurement:values", "MINID", "3345-0"]);
     world.redis.set("mqtt_sender:enabled", "1");
-    wait_until("the rest has arrived", || world.redis.cursor().as_deref() == Some("(4110-0"));
+    wait_until("the rest has arrived", || {
+        world.redis.cursor().as_deref() == Some("(4110-0")
+    });
     assert_eq!(status(&world.redis, "lost").as_deref(), Some("2468"));
     assert_eq!(service.count_log("ERROR"), 1);
 }
@@ -143,10 +190,14 @@ fn a_single_deleted_measurement_is_counted_too() {
     let service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     service.wait_for_log("sending is off");
     world.redis.fill(1, 500);
-    world.redis.command::<u64>(&["XDEL", "measurement:values", "250-0", "251-0", "252-0"]);
+    world
+        .redis
+        .command::<u64>(&["XDEL", "measurement:values", "250-0", "251-0", "252-0"]);
     world.redis.set("mqtt_sender:enabled", "1");
     world.wait_for(497);
-    wait_until("the loss is noted", || status(&world.redis, "lost").as_deref() == Some("3"));
+    wait_until("the loss is noted", || {
+        status(&world.redis, "lost").as_deref() == Some("3")
+    });
 }
 
 #[test]
@@ -157,7 +208,9 @@ fn a_stream_written_anew_with_smaller_ids_is_sent_from_its_start() {
             let settings = [("INTERVAL_SECONDS", interval)];
             world.redis.fill(1_000_000, 100);
             let mut service = world.start_with(&settings);
-            wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(1000099-0"));
+            wait_until("the cursor is saved", || {
+                world.redis.cursor().as_deref() == Some("(1000099-0")
+            });
             if restart {
                 service.kill();
             }
@@ -167,9 +220,13 @@ fn a_stream_written_anew_with_smaller_ids_is_sent_from_its_start() {
                 service = world.start_with(&settings);
             }
             world.wait_for(150);
-            wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(549-0"));
-            let expected: Vec<(u64, u64)> =
-                consecutive(1_000_000, 100).into_iter().chain(consecutive(500, 50)).collect();
+            wait_until("the cursor is saved", || {
+                world.redis.cursor().as_deref() == Some("(549-0")
+            });
+            let expected: Vec<(u64, u64)> = consecutive(1_000_000, 100)
+                .into_iter()
+                .chain(consecutive(500, 50))
+                .collect();
             assert_eq!(world.receiver.ids(), expected);
             assert_eq!(service.count_log("ERROR"), 1, "{:?}", service.log());
             service.wait_for_log("written anew with IDs up to 549-0, below the cursor 1000099-0");
@@ -182,12 +239,19 @@ fn a_cursor_set_into_the_future_by_somebody_else_is_obeyed() {
     let world = World::new();
     world.redis.fill(1, 100);
     let mut service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(100-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(100-0")
+    });
     world.redis.set("mqtt_sender:last_id", "(200-0");
     service.wait_for_log("measurements after 200-0 are sent");
     world.redis.fill(101, 110);
-    wait_until("the rest has arrived", || world.redis.cursor().as_deref() == Some("(210-0"));
-    let expected: Vec<(u64, u64)> = consecutive(1, 100).into_iter().chain(consecutive(201, 10)).collect();
+    wait_until("the rest has arrived", || {
+        world.redis.cursor().as_deref() == Some("(210-0")
+    });
+    let expected: Vec<(u64, u64)> = consecutive(1, 100)
+        .into_iter()
+        .chain(consecutive(201, 10))
+        .collect();
     assert_eq!(world.receiver.ids(), expected);
     assert_eq!(service.count_log("ERROR"), 0);
     // The same over a restart.
@@ -196,7 +260,9 @@ fn a_cursor_set_into_the_future_by_somebody_else_is_obeyed() {
     let service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     service.wait_for_log("measurements after 300-0 are sent");
     world.redis.fill(211, 91);
-    wait_until("the rest has arrived", || world.redis.cursor().as_deref() == Some("(301-0"));
+    wait_until("the rest has arrived", || {
+        world.redis.cursor().as_deref() == Some("(301-0")
+    });
     assert_eq!(service.count_log("ERROR"), 0);
 }
 
@@ -213,7 +279,9 @@ fn an_evicted_stream_is_told() {
     world.broker.freeze();
     world.redis.set("mqtt_sender:enabled", "1");
     service.wait_for_log("sending is on");
-    wait_until("a list is in flight", || service.count_log("sending is on") == 1 && world.redis.cursor().is_none());
+    wait_until("a list is in flight", || {
+        service.count_log("sending is on") == 1 && world.redis.cursor().is_none()
+    });
     std::thread::sleep(Duration::from_millis(500));
     world.redis.command::<u64>(&["DEL", "measurement:values"]);
     world.broker.thaw();
@@ -244,7 +312,9 @@ fn keep_sent_trims_what_was_sent_and_nothing_else() {
                 }
                 _ => {}
             }
-            wait_until("the catch-up runs", || world.receiver.distinct() as u64 > last - 900);
+            wait_until("the catch-up runs", || {
+                world.receiver.distinct() as u64 > last - 900
+            });
         }
         world.wait_for(6000);
         assert_eq!(first_arrivals(&world.receiver.ids()), consecutive(1, 6000));
@@ -274,14 +344,18 @@ fn a_forbidden_topic_moves_no_cursor_under_mqtt_5() {
         ("INTERVAL_SECONDS", "0.1".into()),
     ]);
     service.wait_for_log("measurements are not accepted on \"iot-projekt/device/u1/values\": the broker does not authorize it");
-    assert!(!holds_within(Duration::from_secs(3), || redis.cursor().is_some()));
+    assert!(!holds_within(Duration::from_secs(3), || redis
+        .cursor()
+        .is_some()));
     // Slow retries, and the connection stays.
     assert_eq!(service.count_log("are not accepted"), 1);
     assert_eq!(service.count_log("disconnected"), 0);
     std::fs::write(broker.folder.path().join("acl"), "topic readwrite #\n").expect("acl");
     support::signal("HUP", broker.pid());
     wait_until("it goes on by itself", || receiver.distinct() == 10);
-    wait_until("the cursor is saved", || redis.cursor().as_deref() == Some("(10-0"));
+    wait_until("the cursor is saved", || {
+        redis.cursor().as_deref() == Some("(10-0")
+    });
 }
 
 #[test]
@@ -290,7 +364,9 @@ fn a_message_size_limit_of_the_broker_is_kept_to_under_mqtt_5() {
     fill_with_poison(&world.redis);
     let service = world.start();
     world.wait_for(4999);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(5000-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(5000-0")
+    });
     assert_eq!(world.receiver.ids(), without_the_poison());
     the_poison_is_kept(&world.redis, "too large");
     assert_eq!(service.count_log("disconnected"), 0);
@@ -319,17 +395,26 @@ fn a_half_open_connection_is_given_up() {
     world.redis.fill(1, 10);
     world.wait_for(10);
     // With nothing to send, the keep alive finds it; with a list in flight, our own limit.
-    proxy.set(Behaviour { swallow_up: true, swallow_down: true, ..Behaviour::default() });
+    proxy.set(Behaviour {
+        swallow_up: true,
+        swallow_down: true,
+        ..Behaviour::default()
+    });
     service.wait_for_log("disconnected from");
     proxy.heal();
     world.redis.fill(11, 10);
     world.wait_for(20);
-    proxy.set(Behaviour { swallow_down: true, ..Behaviour::default() });
+    proxy.set(Behaviour {
+        swallow_down: true,
+        ..Behaviour::default()
+    });
     world.redis.fill(21, 10);
     service.wait_for_log("no acknowledgement within 2 s");
     proxy.heal();
     world.wait_for(30);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(30-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(30-0")
+    });
 }
 
 #[test]

@@ -18,8 +18,14 @@ fn descriptors() -> usize {
 
 fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }
 
 /// What this process holds: descriptors, threads, memory in KiB.
@@ -29,7 +35,10 @@ fn held() -> (usize, u64, u64) {
 
 #[test]
 fn a_thousand_lost_connections_leave_nothing_behind() {
-    let losses: u32 = std::env::var("LOSSES").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let losses: u32 = std::env::var("LOSSES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1000);
     let mosquitto = Mosquitto::start("log_type error");
     let proxy = Proxy::start(mosquitto.port);
     let variables = |name: &str| match name {
@@ -44,11 +53,24 @@ fn a_thousand_lost_connections_leave_nothing_behind() {
         let round = lost + refused;
         let behaviour = match round % 5 {
             // Cut in the middle of a packet, at another byte each time.
-            0 | 1 => Behaviour { cut_after_bytes: Some(200 + u64::from(round) * 7919 % 150_000), ..Behaviour::default() },
-            2 => Behaviour { cut_after: Some(Duration::from_millis(u64::from(round) % 40 + 5)), ..Behaviour::default() },
+            0 | 1 => Behaviour {
+                cut_after_bytes: Some(200 + u64::from(round) * 7919 % 150_000),
+                ..Behaviour::default()
+            },
+            2 => Behaviour {
+                cut_after: Some(Duration::from_millis(u64::from(round) % 40 + 5)),
+                ..Behaviour::default()
+            },
             // A black hole with half a packet written.
-            3 => Behaviour { cut_after_bytes: None, swallow_down: false, ..Behaviour::default() },
-            _ => Behaviour { refuse: true, ..Behaviour::default() },
+            3 => Behaviour {
+                cut_after_bytes: None,
+                swallow_down: false,
+                ..Behaviour::default()
+            },
+            _ => Behaviour {
+                refuse: true,
+                ..Behaviour::default()
+            },
         };
         proxy.set(behaviour);
         let Ok(mut connection) = broker.connect(|_| {}) else {
@@ -61,7 +83,11 @@ fn a_thousand_lost_connections_leave_nothing_behind() {
         let mut messages = 0;
         loop {
             if round % 5 == 3 && messages == 3 {
-                proxy.set(Behaviour { swallow_up: true, swallow_down: true, ..Behaviour::default() });
+                proxy.set(Behaviour {
+                    swallow_up: true,
+                    swallow_down: true,
+                    ..Behaviour::default()
+                });
             }
             let begun = Instant::now();
             let message = Message {
@@ -86,10 +112,21 @@ fn a_thousand_lost_connections_leave_nothing_behind() {
         }
     }
     let (before, after) = (warm.expect("warm"), held());
-    println!("{lost} lost, {refused} refused, {confirmed} confirmed; descriptors, threads, KiB: {before:?} then {after:?}");
+    println!(
+        "{lost} lost, {refused} refused, {confirmed} confirmed; descriptors, threads, KiB: {before:?} then {after:?}"
+    );
     assert!(confirmed > u64::from(losses / 10), "under load");
     // The proxy is in this process, too, and may still be closing the last connection.
-    assert!(after.0 <= before.0 + 12, "descriptors: {before:?} then {after:?}");
-    assert!(after.1 <= before.1 + 8, "threads: {before:?} then {after:?}");
-    assert!(after.2 <= before.2 + 8 * 1024, "memory: {before:?} then {after:?}");
+    assert!(
+        after.0 <= before.0 + 12,
+        "descriptors: {before:?} then {after:?}"
+    );
+    assert!(
+        after.1 <= before.1 + 8,
+        "threads: {before:?} then {after:?}"
+    );
+    assert!(
+        after.2 <= before.2 + 8 * 1024,
+        "memory: {before:?} then {after:?}"
+    );
 }

@@ -22,7 +22,9 @@ fn the_service_starts_first_and_both_servers_come_later() {
     let begun = Instant::now();
     let cpu = service.cpu();
     // An outage of a few seconds, with its cost.
-    assert!(!holds_within(Duration::from_secs(6), || service.count_log("connected to") > 0));
+    assert!(!holds_within(Duration::from_secs(6), || service
+        .count_log("connected to")
+        > 0));
     let share = (service.cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     assert!(share < 0.05, "{share} of a core during an outage");
     let redis = Redis::reserved(redis_port);
@@ -31,7 +33,9 @@ fn the_service_starts_first_and_both_servers_come_later() {
     let broker = Mosquitto::start_on(mqtt_port);
     let receiver = Receiver::start(broker.port, &["iot-projekt/device/#"]);
     wait_until("everything has arrived", || receiver.distinct() == 100);
-    wait_until("the cursor is saved", || redis.cursor().as_deref() == Some("(100-0"));
+    wait_until("the cursor is saved", || {
+        redis.cursor().as_deref() == Some("(100-0")
+    });
     // Attempts were spaced out, and each said one line.
     assert!(service.log().len() < 40, "{} lines", service.log().len());
 }
@@ -55,7 +59,9 @@ fn a_restart_of_redis_and_of_the_broker_is_survived() {
     world.wait_for(6000);
     let expected: Vec<(u64, u64)> = (1..=6000).map(|ms| (ms, 0)).collect();
     assert_eq!(first_arrivals(&world.receiver.ids()), expected);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(6000-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(6000-0")
+    });
     assert!(service.log().len() < 60, "{} lines", service.log().len());
 }
 
@@ -69,7 +75,9 @@ fn a_frozen_redis_is_noticed_and_survived() {
     service.wait_for_log("no answer within 5 s");
     let begun = Instant::now();
     let cpu = service.cpu();
-    assert!(!holds_within(Duration::from_secs(3), || service.count_log("panicked") > 0));
+    assert!(!holds_within(Duration::from_secs(3), || service
+        .count_log("panicked")
+        > 0));
     let share = (service.cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     assert!(share < 0.05, "{share} of a core while Redis is frozen");
     world.redis.thaw();
@@ -80,7 +88,10 @@ fn a_frozen_redis_is_noticed_and_survived() {
 #[test]
 fn a_broker_without_acknowledgements_is_given_up_and_nothing_is_lost() {
     let world = World::new();
-    let service = world.start_with(&[("INTERVAL_SECONDS", "0.1"), ("MQTT_ACK_TIMEOUT_SECONDS", "1")]);
+    let service = world.start_with(&[
+        ("INTERVAL_SECONDS", "0.1"),
+        ("MQTT_ACK_TIMEOUT_SECONDS", "1"),
+    ]);
     service.wait_for_log("connected to 127");
     world.broker.freeze();
     world.redis.fill(1, 10);
@@ -88,7 +99,9 @@ fn a_broker_without_acknowledgements_is_given_up_and_nothing_is_lost() {
     assert_eq!(world.redis.cursor(), None);
     world.broker.thaw();
     world.wait_for(10);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(10-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(10-0")
+    });
 }
 
 #[test]
@@ -97,7 +110,9 @@ fn a_stream_of_another_type_is_told_and_left_alone() {
     world.redis.set("measurement:values", "not a stream");
     let service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     service.wait_for_log("WRONGTYPE");
-    assert!(!holds_within(Duration::from_secs(2), || service.count_log("WRONGTYPE") > 4));
+    assert!(!holds_within(Duration::from_secs(2), || service
+        .count_log("WRONGTYPE")
+        > 4));
     world.redis.command::<()>(&["DEL", "measurement:values"]);
     world.redis.fill(1, 10);
     world.wait_for(10);
@@ -108,7 +123,10 @@ fn a_broker_of_the_old_protocol_is_served_in_the_old_protocol() {
     // Answers a connect request of MQTT 5 as a broker of MQTT 3.1.1 must, and passes all else on.
     let world = World::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    let (port, to) = (listener.local_addr().expect("address").port(), world.broker.port);
+    let (port, to) = (
+        listener.local_addr().expect("address").port(),
+        world.broker.port,
+    );
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || old_broker(stream, to));
@@ -125,14 +143,21 @@ fn old_broker(mut stream: std::net::TcpStream, to: u16) {
     use std::io::{Read, Write};
     let mut head = [0; 16];
     // Fixed header (2 bytes as long as the packet is short), "MQTT" with its length, the level.
-    let Ok(count) = stream.peek(&mut head) else { return };
+    let Ok(count) = stream.peek(&mut head) else {
+        return;
+    };
     if count >= 9 && head[0] == 0x10 && head[8] == 5 {
         drop(stream.read(&mut head));
         drop(stream.write_all(&[0x20, 2, 0, 1]));
         return;
     }
-    let Ok(mut server) = std::net::TcpStream::connect(("127.0.0.1", to)) else { return };
-    let (mut from, mut into) = (server.try_clone().expect("clone"), stream.try_clone().expect("clone"));
+    let Ok(mut server) = std::net::TcpStream::connect(("127.0.0.1", to)) else {
+        return;
+    };
+    let (mut from, mut into) = (
+        server.try_clone().expect("clone"),
+        stream.try_clone().expect("clone"),
+    );
     std::thread::spawn(move || drop(std::io::copy(&mut from, &mut into)));
     drop(std::io::copy(&mut stream, &mut server));
 }
@@ -144,7 +169,9 @@ fn cpu_is_near_zero_while_there_is_nothing_to_do() {
         let service = world.start_with(&[("INTERVAL_SECONDS", interval)]);
         service.wait_for_log("connected to 127");
         let (begun, cpu) = (Instant::now(), service.cpu());
-        assert!(!holds_within(Duration::from_secs(4), || service.count_log("ERROR") > 0));
+        assert!(!holds_within(Duration::from_secs(4), || service
+            .count_log("ERROR")
+            > 0));
         let share = (service.cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
         assert!(share < 0.02, "{share} of a core at interval {interval}");
     }

@@ -30,7 +30,9 @@ fn every_form_of_the_cursor_is_understood_at_the_start() {
         world.redis.fill(10, 4);
         world.redis.set("mqtt_sender:last_id", cursor);
         let _service = world.start();
-        wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(13-0"));
+        wait_until("the cursor is saved", || {
+            world.redis.cursor().as_deref() == Some("(13-0")
+        });
         world.wait_for(expected.len());
         assert_eq!(ms(&world), expected, "{cursor}");
     }
@@ -43,7 +45,9 @@ fn the_dollar_sign_means_only_what_comes_from_now_on() {
     world.redis.set("mqtt_sender:last_id", "$");
     let mut service = world.start();
     // It is made durable at once: a restart must not move "now".
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(13-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(13-0")
+    });
     service.kill();
     world.redis.fill(14, 2);
     let _service = world.start();
@@ -56,7 +60,9 @@ fn the_dollar_sign_on_an_empty_stream_sends_what_comes() {
     let world = World::new();
     world.redis.set("mqtt_sender:last_id", "$");
     let _service = world.start();
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(0-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(0-0")
+    });
     world.redis.fill(1, 3);
     world.wait_for(3);
 }
@@ -68,10 +74,15 @@ fn a_rewind_in_the_middle_of_a_catch_up_is_obeyed_and_not_overwritten() {
     let service = world.start_with(&[("BATCH_MAX_COUNT", "50")]);
     wait_until("the catch-up runs", || world.receiver.distinct() > 5000);
     world.redis.set("mqtt_sender:last_id", "101-0");
-    wait_until("everything is confirmed", || world.redis.cursor().as_deref() == Some("(30000-0"));
+    wait_until("everything is confirmed", || {
+        world.redis.cursor().as_deref() == Some("(30000-0")
+    });
     world.wait_for(30_000);
     let ids = ms(&world);
-    let back = ids.windows(2).position(|pair| pair[1] <= pair[0]).expect("it went back");
+    let back = ids
+        .windows(2)
+        .position(|pair| pair[1] <= pair[0])
+        .expect("it went back");
     assert_eq!(ids[back + 1], 101);
     assert_eq!(&ids[back + 1..], (101..=30_000).collect::<Vec<u64>>());
     assert_eq!(service.count_log("second instance"), 0);
@@ -100,19 +111,31 @@ fn enabled_interval_and_cursor_take_effect_under_a_long_interval() {
 
     // Off, then a short interval: nothing may come.
     world.redis.set("mqtt_sender:enabled", "0");
-    wait_until("the service has seen it", || _service.count_log("sending is off") == 1);
+    wait_until("the service has seen it", || {
+        _service.count_log("sending is off") == 1
+    });
     world.redis.set("mqtt_sender:interval", "0.2");
-    wait_until("the service has seen it", || _service.count_log("the interval is 0.2 s") == 1);
-    assert!(!holds_within(Duration::from_secs(1), || world.receiver.total() > 1));
+    wait_until("the service has seen it", || {
+        _service.count_log("the interval is 0.2 s") == 1
+    });
+    assert!(!holds_within(Duration::from_secs(1), || world
+        .receiver
+        .total()
+        > 1));
 
     world.redis.set("mqtt_sender:enabled", "1");
     assert!(holds_within(SOON, || world.receiver.total() == 2), "on");
 
     world.redis.set("mqtt_sender:interval", "3600");
-    wait_until("the service has seen it", || _service.count_log("the interval is 3600 s") == 1);
+    wait_until("the service has seen it", || {
+        _service.count_log("the interval is 3600 s") == 1
+    });
     world.redis.fill(3, 1);
     world.redis.set("mqtt_sender:interval", "0.5");
-    assert!(holds_within(SOON, || world.receiver.total() == 3), "interval");
+    assert!(
+        holds_within(SOON, || world.receiver.total() == 3),
+        "interval"
+    );
 
     // A cursor is obeyed at once, but sends no earlier than the interval says.
     world.redis.set("mqtt_sender:last_id", "-");
@@ -126,7 +149,9 @@ fn garbage_is_warned_about_once_and_changes_nothing() {
     let service = world.start();
     world.redis.fill(1, 1);
     world.wait_for(1);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(1-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(1-0")
+    });
     let garbage = [
         ("mqtt_sender:interval", "abc"),
         ("mqtt_sender:interval", "-3"),
@@ -141,22 +166,38 @@ fn garbage_is_warned_about_once_and_changes_nothing() {
         world.redis.fill(id, 1);
         world.wait_for(n + 2);
     }
-    wait_until("the cursor is good again", || world.redis.cursor().as_deref() == Some("(6-0"));
+    wait_until("the cursor is good again", || {
+        world.redis.cursor().as_deref() == Some("(6-0")
+    });
 
     // Keys of another type: sending goes on, and the keys are not destroyed.
-    for key in ["mqtt_sender:enabled", "mqtt_sender:interval", "mqtt_sender:last_id"] {
+    for key in [
+        "mqtt_sender:enabled",
+        "mqtt_sender:interval",
+        "mqtt_sender:last_id",
+    ] {
         world.redis.command::<()>(&["DEL", key]);
         world.redis.command::<()>(&["RPUSH", key, "x"]);
         service.wait_for_log(&format!("{key} is unusable and ignored: the key"));
     }
     world.redis.fill(7, 100);
     wait_until("the last one has arrived", || ms(&world).contains(&106));
-    for key in ["mqtt_sender:enabled", "mqtt_sender:interval", "mqtt_sender:last_id"] {
+    for key in [
+        "mqtt_sender:enabled",
+        "mqtt_sender:interval",
+        "mqtt_sender:last_id",
+    ] {
         assert_eq!(world.redis.command::<String>(&["TYPE", key]), "list");
-        assert_eq!(service.count_log(&format!("{key} is unusable and ignored: the key")), 1);
+        assert_eq!(
+            service.count_log(&format!("{key} is unusable and ignored: the key")),
+            1
+        );
     }
     for (key, value) in garbage {
-        assert_eq!(service.count_log(&format!("{key} is unusable and ignored: \"{value}\"")), 1);
+        assert_eq!(
+            service.count_log(&format!("{key} is unusable and ignored: \"{value}\"")),
+            1
+        );
     }
 }
 
@@ -171,8 +212,12 @@ fn push_mode_sends_at_once_without_polling_the_stream() {
     world.wait_for(1);
     let calls = |command: &str| -> u64 {
         let stats: String = world.redis.command(&["INFO", "commandstats"]);
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        line.and_then(|line| line.split(',').next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next())
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0)
     };
     let (ranges, reads) = (calls("xrange"), calls("xread"));
     let begun = std::time::Instant::now();
@@ -183,7 +228,11 @@ fn push_mode_sends_at_once_without_polling_the_stream() {
     // One read a measurement, and one for each time the settings are looked at.
     let allowed = 19 + 2 * (begun.elapsed().as_millis() as u64 / 900 + 2);
     assert_eq!(calls("xrange"), ranges);
-    assert!(calls("xread") - reads <= allowed, "{} reads", calls("xread") - reads);
+    assert!(
+        calls("xread") - reads <= allowed,
+        "{} reads",
+        calls("xread") - reads
+    );
     // A change of the interval is seen although the service blocks on the stream.
     world.redis.set("mqtt_sender:interval", "3600");
     service.wait_for_log("the interval is 3600 s");

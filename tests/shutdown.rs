@@ -20,9 +20,15 @@ fn sigterm_under_load_saves_what_is_confirmed_and_repeats_nothing() {
     assert!(status.success(), "{status}");
     assert!(time < END, "{time:?}");
     let cursor = world.redis.cursor().expect("a cursor");
-    let sent: u64 = cursor.trim_start_matches('(').trim_end_matches("-0").parse().expect("an ID");
+    let sent: u64 = cursor
+        .trim_start_matches('(')
+        .trim_end_matches("-0")
+        .parse()
+        .expect("an ID");
     assert!(sent < 60_000, "stopped in the catch-up");
-    wait_until("what was confirmed has arrived", || world.receiver.distinct() as u64 == sent);
+    wait_until("what was confirmed has arrived", || {
+        world.receiver.distinct() as u64 == sent
+    });
     let _service = world.start_with(&settings);
     world.wait_for(60_000);
     assert_eq!(world.receiver.total(), 60_000);
@@ -33,11 +39,15 @@ fn sigterm_with_a_frozen_broker_ends_in_time_and_keeps_the_cursor() {
     let world = World::new();
     let mut service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     world.redis.fill(1, 10);
-    wait_until("the cursor is saved", || world.redis.cursor().as_deref() == Some("(10-0"));
+    wait_until("the cursor is saved", || {
+        world.redis.cursor().as_deref() == Some("(10-0")
+    });
     world.broker.freeze();
     world.redis.fill(11, 10);
     let begun = std::time::Instant::now();
-    wait_until("a list is in flight", || begun.elapsed() > Duration::from_millis(500));
+    wait_until("a list is in flight", || {
+        begun.elapsed() > Duration::from_millis(500)
+    });
     let (status, time) = service.terminate();
     assert!(status.success(), "{status}");
     assert!(time < END, "{time:?}");
@@ -70,7 +80,9 @@ fn sigint_ends_as_well_and_a_second_signal_ends_at_once() {
     world.broker.freeze();
     world.redis.fill(1, 10);
     let begun = std::time::Instant::now();
-    wait_until("a list is in flight", || begun.elapsed() > Duration::from_millis(500));
+    wait_until("a list is in flight", || {
+        begun.elapsed() > Duration::from_millis(500)
+    });
     signal("TERM", service.pid());
     service.wait_for_log("stopping");
     signal("TERM", service.pid());

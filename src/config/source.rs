@@ -23,11 +23,23 @@ const fn key(
     variable: &'static str,
     default: &'static str,
 ) -> Key {
-    Key { section, name, variable, default, secret: false }
+    Key {
+        section,
+        name,
+        variable,
+        default,
+        secret: false,
+    }
 }
 
 const fn secret(section: &'static str, name: &'static str, variable: &'static str) -> Key {
-    Key { section, name, variable, default: "", secret: true }
+    Key {
+        section,
+        name,
+        variable,
+        default: "",
+        secret: true,
+    }
 }
 
 /// Every setting, in the order in which the README and `app.conf` show them.
@@ -58,13 +70,38 @@ pub const KEYS: &[Key] = &[
     key("mqtt", "tls_ca_certs", "MQTT_TLS_CA_CERTS", ""),
     key("mqtt", "tls_certfile", "MQTT_TLS_CERTFILE", ""),
     key("mqtt", "tls_keyfile", "MQTT_TLS_KEYFILE", ""),
-    key("mqtt", "topic_broadcast", "MQTT_TOPIC_BROADCAST", "iot-projekt/device/broadcast/control"),
-    key("mqtt", "topic_request", "MQTT_TOPIC_REQUEST", "iot-projekt/device/%(device_uuid)s/request"),
-    key("mqtt", "topic_response", "MQTT_TOPIC_RESPONSE", "iot-projekt/device/%(device_uuid)s/response"),
-    key("mqtt", "topic_values", "MQTT_TOPIC_VALUES", "iot-projekt/device/%(device_uuid)s/values"),
+    key(
+        "mqtt",
+        "topic_broadcast",
+        "MQTT_TOPIC_BROADCAST",
+        "iot-projekt/device/broadcast/control",
+    ),
+    key(
+        "mqtt",
+        "topic_request",
+        "MQTT_TOPIC_REQUEST",
+        "iot-projekt/device/%(device_uuid)s/request",
+    ),
+    key(
+        "mqtt",
+        "topic_response",
+        "MQTT_TOPIC_RESPONSE",
+        "iot-projekt/device/%(device_uuid)s/response",
+    ),
+    key(
+        "mqtt",
+        "topic_values",
+        "MQTT_TOPIC_VALUES",
+        "iot-projekt/device/%(device_uuid)s/values",
+    ),
     key("mqtt", "topic_status", "MQTT_TOPIC_STATUS", ""),
     key("mqtt", "version", "MQTT_VERSION", "auto"),
-    key("mqtt", "ack_timeout_seconds", "MQTT_ACK_TIMEOUT_SECONDS", "30"),
+    key(
+        "mqtt",
+        "ack_timeout_seconds",
+        "MQTT_ACK_TIMEOUT_SECONDS",
+        "30",
+    ),
     key("mqtt", "reply_qos", "MQTT_REPLY_QOS", "0"),
 ];
 
@@ -136,7 +173,11 @@ impl Source {
                 Value { key, text, origin }
             })
             .collect();
-        Ok(Source { file: file.to_string(), values, warnings })
+        Ok(Source {
+            file: file.to_string(),
+            values,
+            warnings,
+        })
     }
 
     /// The raw value of a key that is in `KEYS`.
@@ -154,13 +195,23 @@ impl Source {
 
     /// Puts a fault into words: where the value came from, the value, what is allowed.
     pub fn fault(&self, value: &Value, allowed: &str) -> Fault {
-        let Key { section, name, variable, secret, .. } = value.key;
+        let Key {
+            section,
+            name,
+            variable,
+            secret,
+            ..
+        } = value.key;
         let place = match value.origin {
             Origin::Variable => format!("variable {variable} ([{section}] {name})"),
             Origin::File => format!("{}: [{section}] {name} (variable {variable})", self.file),
             Origin::Default => format!("default of [{section}] {name} (variable {variable})"),
         };
-        let shown = if *secret { "***".into() } else { format!("{:?}", value.text) };
+        let shown = if *secret {
+            "***".into()
+        } else {
+            format!("{:?}", value.text)
+        };
         Fault(format!("{place} = {shown}: {allowed}"))
     }
 }
@@ -176,9 +227,8 @@ fn parse(file: &str, text: &str) -> Result<(Entries, Vec<String>), Vec<Fault>> {
         enabled_escape: false,
         ..Default::default()
     };
-    let ini = ini::Ini::load_from_str_opt(&text, options).map_err(|error| {
-        vec![Fault(format!("{file}, line {}: {}", error.line, error.msg))]
-    })?;
+    let ini = ini::Ini::load_from_str_opt(&text, options)
+        .map_err(|error| vec![Fault(format!("{file}, line {}: {}", error.line, error.msg))])?;
     let mut entries = Entries::new();
     let mut warnings = Vec::new();
     let mut faults = Vec::new();
@@ -187,33 +237,57 @@ fn parse(file: &str, text: &str) -> Result<(Entries, Vec<String>), Vec<Fault>> {
         for (name, value) in properties.iter() {
             if let Some((line, _)) = name.split_once(['\n', '\r']) {
                 // Its number and not the line itself: it may be a part of a password.
-                let number = text.lines().position(|other| other.trim() == line.trim()).map_or(0, |at| at + 1);
-                faults.push(Fault(format!("{file}, line {number}: [{section}] expected \"key = value\"")));
+                let number = text
+                    .lines()
+                    .position(|other| other.trim() == line.trim())
+                    .map_or(0, |at| at + 1);
+                faults.push(Fault(format!(
+                    "{file}, line {number}: [{section}] expected \"key = value\""
+                )));
                 continue;
             }
             let name = name.trim().to_lowercase();
-            if !KEYS.iter().any(|key| key.section == section && key.name == name) {
+            if !KEYS
+                .iter()
+                .any(|key| key.section == section && key.name == name)
+            {
                 warnings.push(unknown(file, &section, &name));
             }
-            if entries.insert((section.clone(), name.clone()), value.trim().to_string()).is_some() {
-                warnings.push(format!("{file}: [{section}] {name} is set twice, the last one counts"));
+            if entries
+                .insert((section.clone(), name.clone()), value.trim().to_string())
+                .is_some()
+            {
+                warnings.push(format!(
+                    "{file}: [{section}] {name} is set twice, the last one counts"
+                ));
             }
         }
     }
-    if faults.is_empty() { Ok((entries, warnings)) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok((entries, warnings))
+    } else {
+        Err(faults)
+    }
 }
 
 fn unknown(file: &str, section: &str, name: &str) -> String {
     let wanted = format!("{section}.{name}");
     let nearest = KEYS
         .iter()
-        .map(|key| (distance(&wanted, &format!("{}.{}", key.section, key.name)), key))
+        .map(|key| {
+            (
+                distance(&wanted, &format!("{}.{}", key.section, key.name)),
+                key,
+            )
+        })
         .min_by_key(|(distance, key)| (!key.name.starts_with(name), *distance));
     match nearest {
-        Some((distance, key)) if key.name.starts_with(name) || distance <= 1 + wanted.len() / 3 => format!(
-            "{file}: [{section}] {name} is unknown and ignored; did you mean [{}] {}?",
-            key.section, key.name
-        ),
+        Some((distance, key)) if key.name.starts_with(name) || distance <= 1 + wanted.len() / 3 => {
+            format!(
+                "{file}: [{section}] {name} is unknown and ignored; did you mean [{}] {}?",
+                key.section, key.name
+            )
+        }
         _ => format!("{file}: [{section}] {name} is unknown and ignored"),
     }
 }
@@ -244,9 +318,18 @@ mod tests {
 
     #[test]
     fn values_are_taken_literally() {
-        for password in
-            [r#"a%b#c;d\e"f'g"#, "=a=", "#a", ";a", "a # b", "'a'", "\"a\"", r"a\", r"\n", "%(x)s"]
-        {
+        for password in [
+            r#"a%b#c;d\e"f'g"#,
+            "=a=",
+            "#a",
+            ";a",
+            "a # b",
+            "'a'",
+            "\"a\"",
+            r"a\",
+            r"\n",
+            "%(x)s",
+        ] {
             let source = read(&format!("[mqtt]\npassword = {password}\nhost = h\n"));
             assert_eq!(source.get("mqtt", "password").text, password);
             assert_eq!(source.get("mqtt", "host").text, "h", "after {password}");
@@ -278,7 +361,10 @@ mod tests {
     fn an_unknown_key_is_warned_about_with_the_nearest_known_name() {
         let source = read("[mqtt]\nkeepalive = 5\n[main]\nzzz = 1\n");
         assert!(source.warnings[0].contains("did you mean [mqtt] keepalive_seconds?"));
-        assert_eq!(source.warnings[1], "app.conf: [main] zzz is unknown and ignored");
+        assert_eq!(
+            source.warnings[1],
+            "app.conf: [main] zzz is unknown and ignored"
+        );
     }
 
     #[test]

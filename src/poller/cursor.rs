@@ -44,8 +44,10 @@ impl Stored {
     /// Notes that the cursor was moved from outside; whether that happens strangely often.
     fn mismatch(&mut self) -> bool {
         let now = Instant::now();
-        let (since, count) =
-            self.mismatches.filter(|(since, _)| now - *since < MISMATCH_WINDOW).unwrap_or((now, 0));
+        let (since, count) = self
+            .mismatches
+            .filter(|(since, _)| now - *since < MISMATCH_WINDOW)
+            .unwrap_or((now, 0));
         self.mismatches = Some((since, count + 1));
         count + 1 == MANY_MISMATCHES
     }
@@ -76,7 +78,11 @@ impl Poller {
             if self.stored.known && self.stored.mismatch() {
                 warn!("somebody else keeps moving {LAST_ID}: is a second instance running?");
             }
-            let how = if self.stored.known { "the cursor was set from outside" } else { "the cursor" };
+            let how = if self.stored.known {
+                "the cursor was set from outside"
+            } else {
+                "the cursor"
+            };
             info!("{how}: {}; measurements after {id} are sent", shown(&raw));
             self.delivery.rewind(id);
             self.forget_read();
@@ -118,7 +124,9 @@ impl Poller {
             self.lost = memory.lost;
             self.dead_letters = memory.dead_letters;
         }
-        let remembered = memory.position.filter(|(cursor, _)| *raw == Raw::Text(cursor.clone()));
+        let remembered = memory
+            .position
+            .filter(|(cursor, _)| *raw == Raw::Text(cursor.clone()));
         self.stored.own = remembered.is_some() && !self.stored.known;
         let accounted = match remembered {
             Some((_, Some(accounted))) if self.stored.own => Some(accounted),
@@ -134,11 +142,18 @@ impl Poller {
             StreamState::Absent => return Ok((id == StreamId::ZERO).then_some(0)),
             StreamState::Present { added: None, .. } => {
                 if !std::mem::replace(&mut self.told_old_redis, true) {
-                    info!("this Redis is older than 7: measurements that others remove before they are sent cannot be counted");
+                    info!(
+                        "this Redis is older than 7: measurements that others remove before they are sent cannot be counted"
+                    );
                 }
                 return Ok(None);
             }
-            StreamState::Present { newest, length, added: Some(added), first } => (newest, length, added, first),
+            StreamState::Present {
+                newest,
+                length,
+                added: Some(added),
+                first,
+            } => (newest, length, added, first),
         };
         if id > newest {
             return Ok(None);
@@ -169,12 +184,19 @@ impl Poller {
     /// Saves the cursor unless somebody else has moved it meanwhile.
     pub(super) fn save(&mut self) -> Result<(), StoreError> {
         let cursor = Cursor::written(self.delivery.cursor());
-        let save = Save { cursor: &cursor, accounted: self.ledger.accounted(), poison: &self.stored.poison };
+        let save = Save {
+            cursor: &cursor,
+            accounted: self.ledger.accounted(),
+            poison: &self.stored.poison,
+        };
         match self.store.save_cursor(&self.stored.raw, &save) {
             Ok(Saved::Yes) => {
                 for poison in self.stored.poison.drain(..) {
                     self.dead_letters += 1;
-                    error!("the measurement {} is refused by the broker and was copied to {DEAD_LETTER}: {}", poison.id, poison.reason);
+                    error!(
+                        "the measurement {} is refused by the broker and was copied to {DEAD_LETTER}: {}",
+                        poison.id, poison.reason
+                    );
                 }
                 let stored = &mut self.stored;
                 (stored.raw, stored.own, stored.unsaved) = (Raw::Text(cursor), true, false);
@@ -193,7 +215,9 @@ impl Poller {
                 // Measurements go on: holding them back would not help Redis.
                 self.stored.unsaved = false;
                 if !std::mem::replace(&mut self.stored.refused, true) {
-                    error!("Redis does not store the cursor: {reason}; after a restart measurements from here on are sent again");
+                    error!(
+                        "Redis does not store the cursor: {reason}; after a restart measurements from here on are sent again"
+                    );
                 }
                 Ok(())
             }
@@ -204,7 +228,9 @@ impl Poller {
     /// Keeps `keep_sent` sent entries in the stream. A large number is not kept to the letter:
     /// finding the place to cut costs as much as there is to keep.
     fn trim(&mut self) -> Result<(), StoreError> {
-        let Some(keep) = self.keep_sent else { return Ok(()) };
+        let Some(keep) = self.keep_sent else {
+            return Ok(());
+        };
         let slack = if keep > 1000 { keep / 10 } else { 0 };
         if self.stored.passed_since_trim > slack {
             self.stored.passed_since_trim = 0;
@@ -215,16 +241,30 @@ impl Poller {
 
     /// Compares the stream with the account, for a page of which `asked` entries were asked
     /// behind `after`. Returns whether the page can be used.
-    pub(super) fn audit(&mut self, page: &Page, after: StreamId, asked: usize) -> Result<bool, StoreError> {
+    pub(super) fn audit(
+        &mut self,
+        page: &Page,
+        after: StreamId,
+        asked: usize,
+    ) -> Result<bool, StoreError> {
         let (extent, newest) = match page.stream {
             None => return Ok(true),
             Some(StreamState::Absent) => (None, None),
-            Some(StreamState::Present { newest, length, added, .. }) => {
+            Some(StreamState::Present {
+                newest,
+                length,
+                added,
+                ..
+            }) => {
                 // Without the count of an old Redis, only a cursor ahead of the stream shows.
-                (added.map(|added| Extent { added, length }), Some((newest, length)))
+                (
+                    added.map(|added| Extent { added, length }),
+                    Some((newest, length)),
+                )
             }
         };
-        let ahead_of_stream = newest.is_some_and(|(newest, length)| length > 0 && newest < self.delivery.cursor());
+        let ahead_of_stream =
+            newest.is_some_and(|(newest, length)| length > 0 && newest < self.delivery.cursor());
         if ahead_of_stream && self.stored.own {
             self.start_anew(newest.map_or(StreamId::ZERO, |(newest, _)| newest))?;
             return Ok(false);
@@ -253,12 +293,19 @@ impl Poller {
             Finding::Nothing => return Ok(true),
             Finding::Lost(count) => {
                 self.lost += count;
-                let upto = page.entries.front().map_or("the end".to_string(), |entry| entry.id.to_string());
-                error!("{count} measurements were removed from {VALUES} before they were sent, between {after} and {upto}: trimmed or deleted by somebody else");
+                let upto = page
+                    .entries
+                    .front()
+                    .map_or("the end".to_string(), |entry| entry.id.to_string());
+                error!(
+                    "{count} measurements were removed from {VALUES} before they were sent, between {after} and {upto}: trimmed or deleted by somebody else"
+                );
             }
             Finding::Wiped(count) => {
                 self.lost += count;
-                error!("{VALUES} was deleted or evicted with at least {count} measurements after {after} that were not sent");
+                error!(
+                    "{VALUES} was deleted or evicted with at least {count} measurements after {after} that were not sent"
+                );
             }
         }
         self.note_loss()?;
@@ -269,7 +316,11 @@ impl Poller {
     fn start_anew(&mut self, newest: StreamId) -> Result<(), StoreError> {
         let waiting = self.ledger.pending(0);
         self.lost += waiting;
-        let lost = if waiting > 0 { format!(", and {waiting} measurements that were not sent are gone") } else { String::new() };
+        let lost = if waiting > 0 {
+            format!(", and {waiting} measurements that were not sent are gone")
+        } else {
+            String::new()
+        };
         error!(
             "{VALUES} was written anew with IDs up to {newest}, below the cursor {}{lost}: it is sent from its start (is the clock of the device right?)",
             self.delivery.cursor()
@@ -285,8 +336,16 @@ impl Poller {
     fn note_loss(&mut self) -> Result<(), StoreError> {
         // The account belongs to the cursor as it is stored; where there is none, or a foreign
         // one, it is counted anew after a restart.
-        let cursor = if let Raw::Text(cursor) = &self.stored.raw { cursor } else { "" };
-        let save = Save { cursor, accounted: self.ledger.accounted(), poison: &[] };
+        let cursor = if let Raw::Text(cursor) = &self.stored.raw {
+            cursor
+        } else {
+            ""
+        };
+        let save = Save {
+            cursor,
+            accounted: self.ledger.accounted(),
+            poison: &[],
+        };
         match self.store.note_loss(&save, self.lost) {
             Err(StoreError::Refused(reason)) => {
                 warn!("the loss cannot be noted in Redis: {reason}");
@@ -319,4 +378,3 @@ fn shown(raw: &Raw) -> String {
         Raw::Unusable(_) => format!("{LAST_ID} is unusable, everything counts"),
     }
 }
-

@@ -87,7 +87,9 @@ impl Reader {
         self.more |= !self.entries.is_empty();
         let now = self.encoder.oddities;
         if now.not_utf8 > 0 && self.told.not_utf8 == 0 {
-            warn!("a measurement holds bytes that are no UTF-8; they are sent as U+FFFD (told once)");
+            warn!(
+                "a measurement holds bytes that are no UTF-8; they are sent as U+FFFD (told once)"
+            );
         }
         if now.double_field > 0 && self.told.double_field == 0 {
             warn!("a measurement holds a field twice; the last value is sent (told once)");

@@ -24,7 +24,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// With `what` when it does not within `PATIENCE`.
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, condition), "waited in vain until {what}");
+    assert!(
+        holds_within(PATIENCE, condition),
+        "waited in vain until {what}"
+    );
 }
 
 /// Whether the condition comes to hold within `time`.
@@ -49,8 +52,14 @@ pub fn free_port() -> u16 {
 
 /// Sends a signal to a process that the test has started.
 pub fn signal(name: &str, pid: u32) {
-    let status = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
-    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+    let status = std::process::Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {pid}"
+    );
 }
 
 /// Redis, Mosquitto and a receiver of everything that the device sends.
@@ -69,7 +78,11 @@ impl World {
     pub fn with_broker(extra: &str) -> World {
         let broker = Mosquitto::start(extra);
         let receiver = Receiver::start(broker.port, &["iot-projekt/device/#"]);
-        World { redis: Redis::start(&[]), broker, receiver }
+        World {
+            redis: Redis::start(&[]),
+            broker,
+            receiver,
+        }
     }
 
     /// The settings under which the binary finds them.
@@ -89,12 +102,18 @@ impl World {
 
     pub fn start_with(&self, settings: &[(&'static str, &str)]) -> Service {
         let mut all = self.settings();
-        all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_string())));
+        all.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_string())),
+        );
         Service::start(&all)
     }
 
     /// Waits until `count` different measurements have arrived.
     pub fn wait_for(&self, count: usize) {
-        wait_until(&format!("{count} measurements have arrived"), || self.receiver.distinct() >= count);
+        wait_until(&format!("{count} measurements have arrived"), || {
+            self.receiver.distinct() >= count
+        });
     }
 }

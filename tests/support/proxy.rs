@@ -92,7 +92,12 @@ impl Proxy {
     }
 
     pub fn recorded(&self) -> Vec<u8> {
-        self.shared.recorded.lock().expect("recorded").clone().unwrap_or_default()
+        self.shared
+            .recorded
+            .lock()
+            .expect("recorded")
+            .clone()
+            .unwrap_or_default()
     }
 }
 
@@ -111,13 +116,17 @@ impl Shared {
 }
 
 fn relay(service: TcpStream, to: u16, shared: &Arc<Shared>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+    let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+        return;
+    };
     drop(service.set_nodelay(true));
     drop(server.set_nodelay(true));
     let mut open = shared.open.lock().expect("open");
     open.retain(|stream| stream.peer_addr().is_ok());
     for (from, into, upward) in [(&service, &server, true), (&server, &service, false)] {
-        if let (Ok(from), Ok(into), Ok(keep)) = (from.try_clone(), into.try_clone(), from.try_clone()) {
+        if let (Ok(from), Ok(into), Ok(keep)) =
+            (from.try_clone(), into.try_clone(), from.try_clone())
+        {
             open.push(keep);
             let shared = shared.clone();
             std::thread::spawn(move || pump(from, into, upward, &shared));
@@ -146,20 +155,34 @@ fn pump(mut from: TcpStream, into: TcpStream, upward: bool, shared: &Arc<Shared>
     drop(from.set_read_timeout(Some(Duration::from_millis(20))));
     loop {
         let behaviour = shared.behaviour();
-        let over = behaviour.cut_after.is_some_and(|time| begun.elapsed() >= time);
-        let full = upward && behaviour.cut_after_bytes.is_some_and(|bytes| passed >= bytes);
+        let over = behaviour
+            .cut_after
+            .is_some_and(|time| begun.elapsed() >= time);
+        let full = upward
+            && behaviour
+                .cut_after_bytes
+                .is_some_and(|bytes| passed >= bytes);
         if over || full || shared.stop.load(Ordering::Relaxed) {
             break;
         }
         let room = match behaviour.cut_after_bytes {
-            Some(bytes) if upward => usize::try_from(bytes - passed).unwrap_or(buffer.len()).clamp(1, buffer.len()),
+            Some(bytes) if upward => usize::try_from(bytes - passed)
+                .unwrap_or(buffer.len())
+                .clamp(1, buffer.len()),
             _ if upward && behaviour.rate > 0 => (behaviour.rate / 50).clamp(1, buffer.len()),
             _ => buffer.len(),
         };
         let count = match from.read(&mut buffer[..room]) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => continue,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
+                continue;
+            }
             Err(_) => break,
         };
         passed += count as u64;
@@ -168,13 +191,18 @@ fn pump(mut from: TcpStream, into: TcpStream, upward: bool, shared: &Arc<Shared>
                 recorded.extend_from_slice(&buffer[..count]);
             }
             if behaviour.rate > 0 {
-                std::thread::sleep(Duration::from_secs_f64(count as f64 / behaviour.rate as f64));
+                std::thread::sleep(Duration::from_secs_f64(
+                    count as f64 / behaviour.rate as f64,
+                ));
             }
         }
         if (upward && behaviour.swallow_up) || (!upward && behaviour.swallow_down) {
             continue;
         }
-        if queue.send((Instant::now(), buffer[..count].to_vec())).is_err() {
+        if queue
+            .send((Instant::now(), buffer[..count].to_vec()))
+            .is_err()
+        {
             break;
         }
     }

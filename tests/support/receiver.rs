@@ -52,9 +52,12 @@ impl Receiver {
         let stop = Arc::new(AtomicBool::new(false));
         let ready = Arc::new(AtomicBool::new(false));
         for filter in filters {
-            client.subscribe(*filter, QoS::AtLeastOnce).expect("subscribe");
+            client
+                .subscribe(*filter, QoS::AtLeastOnce)
+                .expect("subscribe");
         }
-        let (to, stopped, acknowledged, wanted) = (seen.clone(), stop.clone(), ready.clone(), filters.len());
+        let (to, stopped, acknowledged, wanted) =
+            (seen.clone(), stop.clone(), ready.clone(), filters.len());
         std::thread::spawn(move || {
             let mut missing = wanted;
             for event in connection.iter() {
@@ -63,7 +66,9 @@ impl Receiver {
                 }
                 match event {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
-                        to.lock().expect("seen").note(publish.topic, publish.payload.to_vec());
+                        to.lock()
+                            .expect("seen")
+                            .note(publish.topic, publish.payload.to_vec());
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         missing = missing.saturating_sub(1);
@@ -75,25 +80,36 @@ impl Receiver {
                 }
             }
         });
-        wait_until("the receiver has subscribed", || ready.load(Ordering::Relaxed));
+        wait_until("the receiver has subscribed", || {
+            ready.load(Ordering::Relaxed)
+        });
         Receiver { client, seen, stop }
     }
 
     /// Publishes a message of QoS 1, for commands.
     pub fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>, retain: bool) {
-        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).expect("publish");
+        self.client
+            .publish(topic, QoS::AtLeastOnce, retain, payload)
+            .expect("publish");
     }
 
     /// All messages on a topic, in the order of their arrival.
     pub fn messages(&self, topic: &str) -> Vec<Arrived> {
         let seen = self.seen.lock().expect("seen");
-        seen.messages.iter().filter(|message| message.topic == topic).cloned().collect()
+        seen.messages
+            .iter()
+            .filter(|message| message.topic == topic)
+            .cloned()
+            .collect()
     }
 
     /// Replies to commands, as JSON.
     pub fn replies(&self) -> Vec<serde_json::Value> {
         let replies = self.messages("iot-projekt/device/u1/response");
-        replies.iter().map(|reply| serde_json::from_slice(&reply.payload).expect("JSON")).collect()
+        replies
+            .iter()
+            .map(|reply| serde_json::from_slice(&reply.payload).expect("JSON"))
+            .collect()
     }
 
     /// Messages of any kind so far.
@@ -139,7 +155,11 @@ impl Seen {
                 self.distinct.insert(id);
             }
         }
-        self.messages.push(Arrived { topic, payload, at: Instant::now() });
+        self.messages.push(Arrived {
+            topic,
+            payload,
+            at: Instant::now(),
+        });
     }
 }
 
@@ -153,7 +173,10 @@ pub fn ids_of(payload: &[u8]) -> Vec<(u64, u64)> {
     list.iter()
         .map(|measurement| {
             let (ms, seq) = measurement._id.split_once('-').expect("an ID");
-            (ms.parse().expect("milliseconds"), seq.parse().expect("a sequence"))
+            (
+                ms.parse().expect("milliseconds"),
+                seq.parse().expect("a sequence"),
+            )
         })
         .collect()
 }

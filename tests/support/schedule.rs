@@ -81,7 +81,12 @@ pub struct Ledger {
 
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}, {:.0} min", self.seed, self.time.as_secs_f64() / 60.0)?;
+        writeln!(
+            f,
+            "seed {}, {:.0} min",
+            self.seed,
+            self.time.as_secs_f64() / 60.0
+        )?;
         for (fault, count) in &self.faults {
             writeln!(f, "{fault:32} {count:9}")?;
         }
@@ -99,8 +104,16 @@ impl fmt::Display for Ledger {
         ] {
             writeln!(f, "{name:32} {value:9}")?;
         }
-        writeln!(f, "{:32} {:>4} {:>4}", "descriptors, begin and end", self.descriptors.0, self.descriptors.1)?;
-        write!(f, "{:32} {:>4} {:>4}", "threads, begin and end", self.threads.0, self.threads.1)
+        writeln!(
+            f,
+            "{:32} {:>4} {:>4}",
+            "descriptors, begin and end", self.descriptors.0, self.descriptors.1
+        )?;
+        write!(
+            f,
+            "{:32} {:>4} {:>4}",
+            "threads, begin and end", self.threads.0, self.threads.1
+        )
     }
 }
 
@@ -110,8 +123,14 @@ impl Ledger {
         assert_eq!(self.lost, 0, "lost\n{self}");
         assert_eq!(self.out_of_order, 0, "out of order\n{self}");
         assert!(self.repeated <= self.repeats_allowed, "repeated\n{self}");
-        assert!(self.log_lines as f64 <= 5.0 * self.time.as_secs_f64() + 100.0, "log lines\n{self}");
-        assert!(self.descriptors.1 <= self.descriptors.0 + 4, "descriptors\n{self}");
+        assert!(
+            self.log_lines as f64 <= 5.0 * self.time.as_secs_f64() + 100.0,
+            "log lines\n{self}"
+        );
+        assert!(
+            self.descriptors.1 <= self.descriptors.0 + 4,
+            "descriptors\n{self}"
+        );
         assert!(self.threads.1 <= self.threads.0 + 1, "threads\n{self}");
     }
 }
@@ -145,7 +164,10 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
         receiver,
         service,
         random: Random(seed),
-        ledger: Ledger { seed, ..Ledger::default() },
+        ledger: Ledger {
+            seed,
+            ..Ledger::default()
+        },
     };
     while begun.elapsed() < time {
         rig.pause();
@@ -182,13 +204,21 @@ impl Rig {
 
     fn fault(&mut self) {
         let rewind = self.random.below(25) == 0;
-        let name = if rewind { REWIND } else { FAULTS[self.random.below(FAULTS.len() as u64) as usize] };
+        let name = if rewind {
+            REWIND
+        } else {
+            FAULTS[self.random.below(FAULTS.len() as u64) as usize]
+        };
         *self.ledger.faults.entry(name).or_default() += 1;
         // Each fault may repeat one list, and the broker one more to the receiver.
         self.ledger.repeats_allowed += 2 * LIST;
         let time = self.random.millis(300, 5000);
         let hole = |up, down| {
-            self.mqtt_proxy.set(Behaviour { swallow_up: up, swallow_down: down, ..Behaviour::default() });
+            self.mqtt_proxy.set(Behaviour {
+                swallow_up: up,
+                swallow_down: down,
+                ..Behaviour::default()
+            });
             std::thread::sleep(time);
             self.mqtt_proxy.heal();
             // What was swallowed leaves a gap in the stream of bytes: no network heals that.
@@ -218,13 +248,28 @@ impl Rig {
             "black hole, to the broker" => hole(true, false),
             "black hole, from the broker" => hole(false, true),
             "connections refused" => {
-                self.mqtt_proxy.set(Behaviour { refuse: true, ..Behaviour::default() });
+                self.mqtt_proxy.set(Behaviour {
+                    refuse: true,
+                    ..Behaviour::default()
+                });
                 self.mqtt_proxy.cut();
                 std::thread::sleep(time);
                 self.mqtt_proxy.heal();
             }
-            "latency" => self.slowly(Behaviour { latency: Duration::from_millis(150), ..Behaviour::default() }, time),
-            "trickle" => self.slowly(Behaviour { rate: 10_000, ..Behaviour::default() }, time),
+            "latency" => self.slowly(
+                Behaviour {
+                    latency: Duration::from_millis(150),
+                    ..Behaviour::default()
+                },
+                time,
+            ),
+            "trickle" => self.slowly(
+                Behaviour {
+                    rate: 10_000,
+                    ..Behaviour::default()
+                },
+                time,
+            ),
             "Redis restarted" => {
                 self.redis.stop();
                 std::thread::sleep(time / 3);
@@ -240,7 +285,9 @@ impl Rig {
                 self.redis.start_loading(time / 2);
             }
             "Redis clients killed" => {
-                let _: u64 = self.redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+                let _: u64 = self
+                    .redis
+                    .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
             }
             "enabled toggled" => {
                 self.redis.set("mqtt_sender:enabled", "0");
@@ -259,7 +306,8 @@ impl Rig {
 
     fn rewind(&mut self) {
         let entries: Vec<(String, Vec<String>)> =
-            self.redis.command(&["XREVRANGE", "measurement:values", "+", "-", "COUNT", "500"]);
+            self.redis
+                .command(&["XREVRANGE", "measurement:values", "+", "-", "COUNT", "500"]);
         if let Some((id, _)) = entries.last() {
             self.redis.set("mqtt_sender:last_id", id);
             // Everything behind it, which is more by the time it is seen.
@@ -280,14 +328,20 @@ impl Rig {
     }
 
     fn note_begin(&mut self) {
-        holds_within(Duration::from_secs(2), || self.service.count_log("connected to 127") > 0);
+        holds_within(Duration::from_secs(2), || {
+            self.service.count_log("connected to 127") > 0
+        });
         self.ledger.descriptors.0 = self.service.descriptors();
         self.ledger.threads.0 = self.service.threads();
     }
 
     /// Takes down what the present process has to say, and whether it is well.
     fn note_process(&mut self) {
-        assert!(self.service.is_running(), "the service has died:\n{}", self.service.log().join("\n"));
+        assert!(
+            self.service.is_running(),
+            "the service has died:\n{}",
+            self.service.log().join("\n")
+        );
         self.ledger.peak_memory = self.ledger.peak_memory.max(self.service.peak_memory());
         self.ledger.log_lines += self.service.log().len() as u64;
         self.ledger.reconnects += self.service.count_log("disconnected from") as u64;
@@ -297,12 +351,17 @@ impl Rig {
     fn settle(mut self, begun: Instant) -> Ledger {
         self.redis.set("mqtt_sender:enabled", "1");
         let produced: Vec<(u64, u64)> = self.stream();
-        let last = produced.last().map(|(ms, seq)| format!("({ms}-{seq}")).expect("a stream");
+        let last = produced
+            .last()
+            .map(|(ms, seq)| format!("({ms}-{seq}"))
+            .expect("a stream");
         let done = holds_within(Duration::from_secs(240), || {
-            self.redis.cursor().as_deref() == Some(&last) && self.receiver.distinct() >= produced.len()
+            self.redis.cursor().as_deref() == Some(&last)
+                && self.receiver.distinct() >= produced.len()
         });
         if self.ledger.descriptors.0 == 0 {
-            (self.ledger.descriptors.0, self.ledger.threads.0) = (self.service.descriptors(), self.service.threads());
+            (self.ledger.descriptors.0, self.ledger.threads.0) =
+                (self.service.descriptors(), self.service.threads());
         }
         self.note_process();
         self.ledger.descriptors.1 = self.service.descriptors();
@@ -314,11 +373,15 @@ impl Rig {
         self.ledger.produced = produced.len() as u64;
         self.ledger.received = arrived.len() as u64;
         self.ledger.lost = produced.iter().filter(|id| !arrived.contains(id)).count() as u64;
-        self.ledger.out_of_order = first.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
+        self.ledger.out_of_order =
+            first.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
         self.ledger.repeated = (ids.len() - arrived.len()) as u64;
         if !done {
             let log = self.service.log();
-            eprintln!("not settled; the log ends with\n{}", log[log.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "not settled; the log ends with\n{}",
+                log[log.len().saturating_sub(40)..].join("\n")
+            );
         }
         self.ledger
     }
@@ -326,15 +389,21 @@ impl Rig {
     fn stream(&self) -> Vec<(u64, u64)> {
         let mut all: Vec<(u64, u64)> = Vec::new();
         loop {
-            let from = all.last().map_or("-".to_string(), |(ms, seq)| format!("({ms}-{seq}"));
+            let from = all
+                .last()
+                .map_or("-".to_string(), |(ms, seq)| format!("({ms}-{seq}"));
             let page: Vec<(String, Vec<String>)> =
-                self.redis.command(&["XRANGE", "measurement:values", &from, "+", "COUNT", "10000"]);
+                self.redis
+                    .command(&["XRANGE", "measurement:values", &from, "+", "COUNT", "10000"]);
             if page.is_empty() {
                 return all;
             }
             all.extend(page.iter().map(|(id, _)| {
                 let (ms, seq) = id.split_once('-').expect("an ID");
-                (ms.parse::<u64>().expect("ms"), seq.parse::<u64>().expect("seq"))
+                (
+                    ms.parse::<u64>().expect("ms"),
+                    seq.parse::<u64>().expect("seq"),
+                )
             }));
         }
     }
@@ -358,12 +427,20 @@ impl Producer {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(1000 / PER_SECOND));
                 if connection.is_none() {
-                    connection = client.get_connection_with_timeout(Duration::from_secs(1)).ok();
+                    connection = client
+                        .get_connection_with_timeout(Duration::from_secs(1))
+                        .ok();
                 }
-                let Some(open) = &mut connection else { continue };
+                let Some(open) = &mut connection else {
+                    continue;
+                };
                 drop(open.set_read_timeout(Some(Duration::from_secs(20))));
                 let mut command = redis::cmd("XADD");
-                command.arg("measurement:values").arg("*").arg("n").arg(count.load(Ordering::Relaxed));
+                command
+                    .arg("measurement:values")
+                    .arg("*")
+                    .arg("n")
+                    .arg(count.load(Ordering::Relaxed));
                 match command.query::<String>(open) {
                     Ok(_) => {
                         count.fetch_add(1, Ordering::Relaxed);
@@ -372,12 +449,18 @@ impl Producer {
                 }
             }
         });
-        Producer { stop, acknowledged, thread }
+        Producer {
+            stop,
+            acknowledged,
+            thread,
+        }
     }
 
     fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the producer");
-        wait_until("something was produced", || self.acknowledged.load(Ordering::Relaxed) > 0);
+        wait_until("something was produced", || {
+            self.acknowledged.load(Ordering::Relaxed) > 0
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! A real Redis and a real Mosquitto, started and stopped by the test that uses them.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,25 +13,41 @@ use super::{free_port, holds_within, signal, wait_until};
 /// Where Debian puts servers that are not for users.
 fn program(name: &str) -> PathBuf {
     let sbin = Path::new("/usr/sbin").join(name);
-    if sbin.exists() { sbin } else { PathBuf::from(name) }
+    if sbin.exists() {
+        sbin
+    } else {
+        PathBuf::from(name)
+    }
 }
 
 /// Where Debian puts the plugins of Mosquitto: below the folder of the architecture.
 pub fn plugin(name: &str) -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").expect("/usr/lib").map_while(Result::ok);
+    let folders = fs::read_dir("/usr/lib")
+        .expect("/usr/lib")
+        .map_while(Result::ok);
     let mut plugins = folders.map(|folder| folder.path().join(name));
-    plugins.find(|plugin| plugin.exists()).unwrap_or_else(|| panic!("{name} is missing; it comes with mosquitto"))
+    plugins
+        .find(|plugin| plugin.exists())
+        .unwrap_or_else(|| panic!("{name} is missing; it comes with mosquitto"))
 }
 
 fn run(command: &mut Command, log: &Path) -> Child {
-    let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("log file");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("log file");
     let errors = log.try_clone().expect("log file");
     command
+        // Ctrl-C at the terminal is for the one who started the servers.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; `make test` installs what is missing"))
+        .unwrap_or_else(|error| {
+            panic!("{command:?}: {error}; `make test` installs what is missing")
+        })
 }
 
 fn end(child: &mut Child) {
@@ -42,7 +59,9 @@ fn end(child: &mut Child) {
 /// Asks a child to end and waits for it.
 fn terminate(child: &mut Child) {
     signal("TERM", child.id());
-    wait_until("a server has ended", || child.try_wait().is_ok_and(|status| status.is_some()));
+    wait_until("a server has ended", || {
+        child.try_wait().is_ok_and(|status| status.is_some())
+    });
 }
 
 pub struct Redis {
@@ -55,26 +74,35 @@ pub struct Redis {
 impl Redis {
     /// Append-only, as on a device. `arguments` come last and win.
     pub fn start(arguments: &[&str]) -> Redis {
-        let folder = tempfile::tempdir().expect("folder");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         for _ in 0..10 {
+            let folder = tempfile::tempdir().expect("folder");
             let port = free_port();
             let child = Redis::spawn(port, folder.path(), &arguments);
-            let mut redis = Redis { port, folder, arguments, child };
+            let mut redis = Redis {
+                port,
+                folder,
+                arguments: arguments.clone(),
+                child,
+            };
             if redis.comes_up() {
                 return redis;
             }
             // Somebody else was faster with the port.
-            return Redis::start(&redis.arguments.iter().map(String::as_str).collect::<Vec<_>>());
         }
-        unreachable!()
+        panic!("Redis does not start");
     }
 
     /// The place of a Redis that is not started yet.
     pub fn reserved(port: u16) -> Redis {
         let folder = tempfile::tempdir().expect("folder");
         let child = Redis::spawn(port, folder.path(), &[]);
-        let mut redis = Redis { port, folder, arguments: Vec::new(), child };
+        let mut redis = Redis {
+            port,
+            folder,
+            arguments: Vec::new(),
+            child,
+        };
         assert!(redis.comes_up(), "Redis on the reserved port");
         redis
     }
@@ -84,7 +112,16 @@ impl Redis {
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(folder)
-            .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"])
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--save",
+                "",
+                "--daemonize",
+                "no",
+            ])
             .args(arguments);
         run(&mut command, &folder.join("redis.log"))
     }
@@ -112,7 +149,9 @@ impl Redis {
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        command
+            .query(&mut self.connection())
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     pub fn set(&self, key: &str, value: &str) {
@@ -161,11 +200,23 @@ impl Redis {
     /// Starts again so that loading takes about `time`, and waits until it is done.
     pub fn start_loading(&mut self, time: Duration) {
         let commands = fs::read_dir(self.folder.path().join("appendonlydir")).map_or(0, |files| {
-            files.map_while(Result::ok).filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum::<u64>() / 100
+            files
+                .map_while(Result::ok)
+                .filter_map(|file| file.metadata().ok())
+                .map(|meta| meta.len())
+                .sum::<u64>()
+                / 100
         });
-        let delay = (time.as_micros() as u64 / commands.max(1)).max(1).to_string();
+        let delay = (time.as_micros() as u64 / commands.max(1))
+            .max(1)
+            .to_string();
         let mut arguments = self.arguments.clone();
-        arguments.extend(["--key-load-delay".into(), delay, "--loading-process-events-interval-bytes".into(), "1024".into()]);
+        arguments.extend([
+            "--key-load-delay".into(),
+            delay,
+            "--loading-process-events-interval-bytes".into(),
+            "1024".into(),
+        ]);
         self.child = Redis::spawn(self.port, self.folder.path(), &arguments);
         assert!(self.comes_up(), "Redis after loading");
     }
@@ -184,11 +235,14 @@ impl Drop for Redis {
 
 fn connect(port: u16) -> Option<redis::Connection> {
     let client = redis::Client::open(("127.0.0.1", port)).ok()?;
-    client.get_connection_with_timeout(Duration::from_secs(5)).ok()
+    client
+        .get_connection_with_timeout(Duration::from_secs(5))
+        .ok()
 }
 
 fn answers(port: u16) -> bool {
-    connect(port).is_some_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
+    connect(port)
+        .is_some_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
 }
 
 pub struct Mosquitto {
@@ -212,7 +266,11 @@ impl Mosquitto {
             write_config(folder.path(), port, extra);
             let mut child = Mosquitto::spawn(folder.path());
             if comes_up(&mut child, port) {
-                return Mosquitto { port, folder, child };
+                return Mosquitto {
+                    port,
+                    folder,
+                    child,
+                };
             }
             end(&mut child);
         }
@@ -226,7 +284,11 @@ impl Mosquitto {
         write_config(folder.path(), port, "");
         let mut child = Mosquitto::spawn(folder.path());
         assert!(comes_up(&mut child, port), "Mosquitto on the reserved port");
-        Mosquitto { port, folder, child }
+        Mosquitto {
+            port,
+            folder,
+            child,
+        }
     }
 
     fn spawn(folder: &Path) -> Child {
@@ -266,16 +328,27 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         end(&mut self.child);
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" PUB") || line.contains("rc1")).collect();
-            eprintln!("--- the log of Mosquitto ends with\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+            let log =
+                fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default();
+            let lines: Vec<&str> = log
+                .lines()
+                .filter(|line| !line.contains(" PUB") || line.contains("rc1"))
+                .collect();
+            eprintln!(
+                "--- the log of Mosquitto ends with\n{}",
+                lines[lines.len().saturating_sub(30)..].join("\n")
+            );
         }
     }
 }
 
 fn write_config(folder: &Path, port: u16, extra: &str) {
     let extra = extra.replace("{folder}", &folder.display().to_string());
-    let anonymous = if extra.contains("allow_anonymous") { "" } else { "allow_anonymous true\n" };
+    let anonymous = if extra.contains("allow_anonymous") {
+        ""
+    } else {
+        "allow_anonymous true\n"
+    };
     let text = format!(
         "listener {port} 127.0.0.1\n{anonymous}persistence true\npersistence_location {}/\n\
          max_queued_messages 10000000\nlog_type all\nuser root\n{extra}\n",

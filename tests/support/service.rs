@@ -1,6 +1,7 @@
 //! The real binary as a child process, with its log.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,13 +12,39 @@ use super::{holds_within, signal, wait_until};
 
 /// Every variable that the binary knows, so that none leaks in from outside.
 pub const VARIABLES: [&str; 34] = [
-    "INTERVAL_SECONDS", "BATCH_MAX_COUNT", "BATCH_MAX_BYTES", "KEEP_SENT", "ALLOWED_COMMANDS",
-    "CONFIG_KEYS", "BALENA_DEVICE_UUID", "BALENA_DEVICE_TYPE", "BALENA_APP_ID", "BALENA_APP_NAME",
-    "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "MQTT_HOST",
-    "MQTT_PORT", "MQTT_KEEPALIVE_SECONDS", "MQTT_CLIENT_ID", "MQTT_USERNAME", "MQTT_PASSWORD",
-    "MQTT_TLS_ENABLE", "MQTT_TLS_INSECURE", "MQTT_TLS_CA_CERTS", "MQTT_TLS_CERTFILE",
-    "MQTT_TLS_KEYFILE", "MQTT_TOPIC_BROADCAST", "MQTT_TOPIC_REQUEST", "MQTT_TOPIC_RESPONSE",
-    "MQTT_TOPIC_VALUES", "MQTT_TOPIC_STATUS", "MQTT_VERSION", "MQTT_ACK_TIMEOUT_SECONDS",
+    "INTERVAL_SECONDS",
+    "BATCH_MAX_COUNT",
+    "BATCH_MAX_BYTES",
+    "KEEP_SENT",
+    "ALLOWED_COMMANDS",
+    "CONFIG_KEYS",
+    "BALENA_DEVICE_UUID",
+    "BALENA_DEVICE_TYPE",
+    "BALENA_APP_ID",
+    "BALENA_APP_NAME",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_DB",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "MQTT_HOST",
+    "MQTT_PORT",
+    "MQTT_KEEPALIVE_SECONDS",
+    "MQTT_CLIENT_ID",
+    "MQTT_USERNAME",
+    "MQTT_PASSWORD",
+    "MQTT_TLS_ENABLE",
+    "MQTT_TLS_INSECURE",
+    "MQTT_TLS_CA_CERTS",
+    "MQTT_TLS_CERTFILE",
+    "MQTT_TLS_KEYFILE",
+    "MQTT_TOPIC_BROADCAST",
+    "MQTT_TOPIC_REQUEST",
+    "MQTT_TOPIC_RESPONSE",
+    "MQTT_TOPIC_VALUES",
+    "MQTT_TOPIC_STATUS",
+    "MQTT_VERSION",
+    "MQTT_ACK_TIMEOUT_SECONDS",
     "MQTT_REPLY_QOS",
 ];
 
@@ -51,12 +78,16 @@ impl Service {
         }
         let mut child = command
             .current_dir(folder.path())
+            .process_group(0)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary");
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, to) = (BufReader::new(child.stderr.take().expect("stderr")).lines(), log.clone());
+        let (lines, to) = (
+            BufReader::new(child.stderr.take().expect("stderr")).lines(),
+            log.clone(),
+        );
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if std::env::var_os("SHOW_LOG").is_some() {
@@ -65,7 +96,11 @@ impl Service {
                 to.lock().expect("log").push(line);
             }
         });
-        Service { child, log, _folder: folder }
+        Service {
+            child,
+            log,
+            _folder: folder,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -78,7 +113,12 @@ impl Service {
 
     /// Lines of the log that hold `text`.
     pub fn count_log(&self, text: &str) -> usize {
-        self.log.lock().expect("log").iter().filter(|line| line.contains(text)).count()
+        self.log
+            .lock()
+            .expect("log")
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
     }
 
     pub fn wait_for_log(&self, text: &str) {
@@ -100,7 +140,9 @@ impl Service {
     }
 
     pub fn wait_for_end(&mut self) -> ExitStatus {
-        wait_until("the service has ended", || self.child.try_wait().is_ok_and(|status| status.is_some()));
+        wait_until("the service has ended", || {
+            self.child.try_wait().is_ok_and(|status| status.is_some())
+        });
         self.child.wait().expect("status")
     }
 
@@ -133,7 +175,10 @@ impl Drop for Service {
         if std::thread::panicking() {
             let log = self.log();
             let tail = log.len().saturating_sub(60);
-            eprintln!("--- the log of the service ends with\n{}", log[tail..].join("\n"));
+            eprintln!(
+                "--- the log of the service ends with\n{}",
+                log[tail..].join("\n")
+            );
         }
     }
 }
@@ -142,13 +187,23 @@ impl Drop for Service {
 pub fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
 fn status_field(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }

@@ -32,15 +32,28 @@ impl Supervisor {
                 if reader.read_line(&mut line).is_err() || line.is_empty() {
                     continue;
                 }
-                let headers: Vec<String> =
-                    reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-                let length = headers
-                    .iter()
-                    .find_map(|header| header.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+                let headers: Vec<String> = reader
+                    .by_ref()
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let length = headers.iter().find_map(|header| {
+                    header
+                        .to_lowercase()
+                        .strip_prefix("content-length:")?
+                        .trim()
+                        .parse()
+                        .ok()
+                });
                 let mut content = vec![0; length.unwrap_or(0)];
                 drop(reader.read_exact(&mut content));
                 let body_text = String::from_utf8_lossy(&content).into_owned();
-                seen.lock().expect("requests").push(Request { line: line.trim().into(), headers, body: body_text });
+                seen.lock().expect("requests").push(Request {
+                    line: line.trim().into(),
+                    headers,
+                    body: body_text,
+                });
                 if status == 0 {
                     hanging.push(stream);
                     continue;
