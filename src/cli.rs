@@ -12,4 +12,17 @@ pub struct Options {
     /// The configuration file (INI). Variables of the environment beat what it says.
     #[arg(default_value = "app.conf")]
     pub config: PathBuf,
+
+    /// Show the status of the running service from Redis. Exit code 0: running and connected;
+    /// 1: running, but not connected or behind; 3: no status, or a stale one.
+    #[arg(long)]
+    pub status: bool,
+
+    /// With --status: as JSON, for programs.
+    #[arg(long, requires = "status")]
+    pub json: bool,
+
+    /// With --status: draw it anew every second.
+    #[arg(long, requires = "status")]
+    pub watch: bool,
 }

@@ -63,6 +63,8 @@ pub struct Progress {
     pub poison: Vec<Poison>,
     /// Measurements that the cursor has moved over, poison included.
     pub passed: usize,
+    /// What was confirmed.
+    pub sent: Span,
 }
 
 /// A measurement that the broker refuses.
@@ -180,6 +182,7 @@ impl Delivery {
         Some(Progress {
             cursor: self.cursor,
             passed: flight.span.count + poison.len(),
+            sent: flight.span,
             poison,
         })
     }

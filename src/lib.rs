@@ -7,7 +7,8 @@
 //! # Layout
 //! What decides is pure and knows no I/O; what does I/O is thin.
 //!
-//! * `config`: the INI file and the environment, checked, as one type; `cli`: the options.
+//! * `config`: the INI file and the environment, checked, as one type; `cli`: the options;
+//!   `logging`: the form of the log.
 //! * `stream_id`, `topic`, `measurement`: the forms of things: IDs and cursors, topics, the
 //!   JSON lists.
 //! * `settings`, `delivery`, `ledger`, `backoff`: the decisions: what is in force, what may be
@@ -15,6 +16,8 @@
 //!   remote side may ask for.
 //! * `store`: every command to Redis. `mqtt`: every call of the MQTT library. `supervisor`: the
 //!   one call to balena.
+//! * `status`: the one record that the service tells about itself; `announcer`: on its topic;
+//!   `report`: `--status`.
 //! * `poller`, `publisher`, `dispatcher`: the threads. `threads`: who watches them. `shutdown`:
 //!   how they are asked to stop.
 //!
@@ -25,6 +28,7 @@
 //!                                       └────── Letter ──────────┘          supervisor
 //! ```
 
+mod announcer;
 pub mod backoff;
 pub mod cli;
 pub mod command;
@@ -32,12 +36,15 @@ pub mod config;
 pub mod delivery;
 mod dispatcher;
 pub mod ledger;
+pub mod logging;
 pub mod measurement;
 pub mod mqtt;
 mod poller;
 mod publisher;
+pub mod report;
 pub mod settings;
 pub mod shutdown;
+pub mod status;
 pub mod store;
 pub mod stream_id;
 mod supervisor;
@@ -55,6 +62,7 @@ use dispatcher::Dispatcher;
 use poller::Poller;
 use publisher::Publisher;
 use shutdown::Shutdown;
+use status::Status;
 use threads::{Failure, Pulse, STALLED, Threads};
 
 /// Runs the service until `shutdown` is requested.
@@ -67,6 +75,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (replies_tx, replies) = bounded(1);
     let (events_tx, events) = bounded(16);
     let (inbox, commands) = dispatcher::inbox();
+    let status = Status::new();
     let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
     let [publishing, polling, dispatching] = [Pulse::default(), Pulse::default(), Pulse::default()];
     let publisher = Publisher::new(
@@ -80,6 +89,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
         },
         shutdown.clone(),
         publishing.clone(),
+        status.clone(),
     );
     let poller = Poller::new(
         config,
@@ -87,6 +97,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
         (events_tx.clone(), events),
         shutdown.clone(),
         polling.clone(),
+        status,
     );
     let dispatcher = Dispatcher::new(
         config,

@@ -4,10 +4,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::Parser;
-use log::LevelFilter;
 use mqtt_handler::cli::Options;
 use mqtt_handler::config::Config;
-use mqtt_handler::shutdown;
+use mqtt_handler::{logging, report, shutdown};
 
 /// Wrong configuration.
 const BAD_CONFIG: u8 = 2;
@@ -25,10 +24,10 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // The library logs its options, and with them the password.
-        .filter_module("paho_mqtt", LevelFilter::Off)
-        .init();
+    if options.status {
+        return show_status(&config, &options);
+    }
+    logging::init();
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Mutex::new(Some(trigger));
     let handler = ctrlc::set_handler(move || {
@@ -49,6 +48,16 @@ fn main() -> ExitCode {
         Err(failure) => {
             log::error!("{failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn show_status(config: &Config, options: &Options) -> ExitCode {
+    match report::run(config, options.json, options.watch) {
+        Ok(verdict) => ExitCode::from(verdict.exit_code()),
+        Err(error) => {
+            eprintln!("mqtt-handler: no status, Redis: {error}");
+            ExitCode::from(report::Verdict::Stale.exit_code())
         }
     }
 }

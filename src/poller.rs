@@ -6,6 +6,7 @@
 //! resending: after a loss the stream is read again from the cursor.
 
 mod cursor;
+mod progress;
 mod reader;
 
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use crate::mqtt::Message;
 use crate::publisher::{Event, Letter};
 use crate::settings::{Notice, RawSettings, Settings};
 use crate::shutdown::{GRACE, Grace, Shutdown};
+use crate::status::Status;
 use crate::store::{Page, Store, StoreError};
 use crate::stream_id::StreamId;
 use crate::threads::Pulse;
 use cursor::Stored;
+use progress::Told;
 use reader::Reader;
 
 /// A change of the settings takes effect within a second; a little is left for the way.
@@ -47,6 +50,8 @@ pub struct Poller {
     stored: Stored,
     shutdown: Shutdown,
     pulse: Pulse,
+    status: Status,
+    told: Told,
     letters: Sender<Letter>,
     events: Receiver<Event>,
     own_events: Sender<Event>,
@@ -78,6 +83,7 @@ impl Poller {
         (own_events, events): (Sender<Event>, Receiver<Event>),
         shutdown: Shutdown,
         pulse: Pulse,
+        status: Status,
     ) -> Poller {
         Poller {
             batch: config.batch,
@@ -91,6 +97,8 @@ impl Poller {
             stored: Stored::default(),
             shutdown,
             pulse,
+            status,
+            told: Told::default(),
             letters,
             events,
             own_events,
@@ -150,6 +158,9 @@ impl Poller {
             let raw = self.store.settings()?;
             return self.apply(raw);
         }
+        if self.status_due(now) <= now {
+            return self.report(now);
+        }
         if self.sending() {
             if !self.reader.has_list()
                 && (self.reader.more() || !self.pushes() && self.round_due(now) <= now)
@@ -166,7 +177,7 @@ impl Poller {
                 }
             }
         }
-        let mut next = self.settings_due(now);
+        let mut next = self.settings_due(now).min(self.status_due(now));
         if self.sending() && !self.reader.has_list() && !self.pushes() {
             next = next.min(self.round_due(now));
         }
@@ -279,7 +290,10 @@ impl Poller {
                 wait.as_secs_f64()
             );
             self.hold = Some(Instant::now() + wait);
+            self.status
+                .update(|record| record.last_error = reason.to_string());
         } else {
+            self.status.update(|record| record.retries += 1);
             info!("the list in flight was not confirmed and will be sent again: {reason}");
         }
     }
@@ -440,6 +454,7 @@ impl Poller {
                 Err(_) => break,
             }
         }
+        self.report_end();
         info!("stopped; the cursor is {:?}", self.stored.raw());
     }
 }

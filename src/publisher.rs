@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use log::{error, info, warn};
 
+use crate::announcer::Announcer;
 use crate::backoff::{self, Backoff};
 use crate::command::MAX_REQUEST;
 use crate::config::{Config, Version};
@@ -18,6 +19,7 @@ use crate::delivery::Failure;
 use crate::dispatcher::Inbox;
 use crate::mqtt::{Broker, Connection, Loss, Message, PublishError};
 use crate::shutdown::{GRACE, Grace, Shutdown};
+use crate::status::Status;
 use crate::threads::Pulse;
 
 /// A refused subscription is tried again after this time.
@@ -76,6 +78,8 @@ pub struct Publisher {
     channels: Channels,
     shutdown: Shutdown,
     pulse: Pulse,
+    status: Status,
+    announcer: Announcer,
     backoff: Backoff,
     link: u64,
     reply_was_last: bool,
@@ -108,10 +112,17 @@ impl End {
 }
 
 impl Publisher {
-    pub fn new(config: &Config, channels: Channels, shutdown: Shutdown, pulse: Pulse) -> Publisher {
+    pub fn new(
+        config: &Config,
+        channels: Channels,
+        shutdown: Shutdown,
+        pulse: Pulse,
+        status: Status,
+    ) -> Publisher {
         let mqtt = &config.mqtt;
+        let announcer = Announcer::new(mqtt.topics.status.clone());
         Publisher {
-            broker: Broker::new(mqtt, None, MAX_REQUEST),
+            broker: Broker::new(mqtt, announcer.last_will(), MAX_REQUEST),
             address: format!("{}:{}", mqtt.host, mqtt.port),
             values_topic: mqtt.topics.values.clone(),
             filters: mqtt.topics.commands.to_vec(),
@@ -120,6 +131,8 @@ impl Publisher {
             channels,
             shutdown,
             pulse,
+            status,
+            announcer,
             backoff: Backoff::default(),
             link: 0,
             reply_was_last: false,
@@ -138,7 +151,17 @@ impl Publisher {
                 link: self.link,
                 maximum_payload,
             }));
+            let reconnect = u64::from(self.link > 1);
+            self.status.update(|record| {
+                record.connected = true;
+                record.reconnects += reconnect;
+            });
+            self.announcer.connected();
             let end = self.serve(&mut connection);
+            if end.is_none() {
+                self.announcer.goodbye(&mut connection);
+            }
+            self.status.update(|record| record.connected = false);
             self.backoff.connection_lasted(connection.uptime());
             connection.close();
             let Some(End {
@@ -149,6 +172,8 @@ impl Publisher {
             else {
                 return;
             };
+            self.status
+                .update(|record| record.last_error.clone_from(&loss.reason));
             self.return_unsent();
             drop(self.channels.poller.send(Event::Down { idle }));
             let wait = if on_trial {
@@ -190,6 +215,8 @@ impl Publisher {
                     return Some(connection);
                 }
                 Err(error) => {
+                    self.status
+                        .update(|record| record.last_error = error.to_string());
                     let falls_back =
                         spoken == Version::V5 && self.broker.next_version() == Version::V311;
                     let wait = match (error.needs_person, falls_back) {
@@ -217,6 +244,11 @@ impl Publisher {
             self.pulse.beat();
             if let Some(loss) = connection.loss() {
                 return Some(End::idle(loss.clone()));
+            }
+            self.announcer
+                .announce(connection, &self.status, self.ack_timeout);
+            if connection.loss().is_some() {
+                continue;
             }
             match self.next(connection) {
                 Next::Letter(letter) => {
@@ -293,7 +325,7 @@ impl Publisher {
             recv(lost) -> loss => {
                 loss.map_or(Next::Idle, Next::Lost)
             }
-            default(RESUBSCRIBE) => Next::Idle,
+            default(self.announcer.period().unwrap_or(RESUBSCRIBE)) => Next::Idle,
         }
     }
 

@@ -4,7 +4,7 @@
 //! and the next command would read it as its own. Everything is bounded by a time-out, also
 //! the first exchange on a new connection, because a frozen server still accepts connections.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::config;
 use crate::delivery::Poison;
 use crate::measurement::Entry;
 use crate::settings::{Raw, RawSettings};
+use crate::status::Record;
 use crate::stream_id::{Cursor, StreamId};
 
 pub const VALUES: &str = "measurement:values";
@@ -136,6 +137,22 @@ pub struct Memory {
     pub position: Option<(String, Option<u64>)>,
     pub lost: u64,
     pub dead_letters: u64,
+}
+
+/// A look at the service from outside.
+#[derive(Debug)]
+pub struct Live {
+    pub record: Record,
+    /// The cursor as it is stored.
+    pub cursor: String,
+    /// Measurements that wait at this moment, where Redis counts them.
+    pub backlog: Option<u64>,
+    /// Entries accounted for up to the cursor.
+    pub accounted: Option<u64>,
+    /// The first entry behind the cursor.
+    pub oldest: Option<StreamId>,
+    /// The service has a connection to this Redis.
+    pub running: bool,
 }
 
 /// What is saved together with the cursor.
@@ -345,6 +362,98 @@ impl Store {
             lost: next().parse().unwrap_or(0),
             dead_letters: next().parse().unwrap_or(0),
         })
+    }
+
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HSET");
+        command.arg(STATUS);
+        for (name, value) in record.fields() {
+            command.arg(name).arg(value);
+        }
+        self.command(&command).map(|_| ())
+    }
+
+    /// The ID of the first entry behind `after`.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn oldest(&mut self, after: StreamId) -> Result<Option<StreamId>, StoreError> {
+        let page = self.range((after.next(), StreamId::MAX), 1)?;
+        Ok(page.front().map(|entry| entry.id))
+    }
+
+    /// The status as it is stored, with what can be told of this very moment; `None` where
+    /// there is none.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .atomic()
+            .cmd("GET")
+            .arg(LAST_ID)
+            .cmd("HGETALL")
+            .arg(STATUS)
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(VALUES);
+        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
+        let Some(Value::Array(answers)) = answers.into_iter().next() else {
+            return Err(unexpected());
+        };
+        let mut answers = answers.into_iter();
+        let cursor = text_of(answers.next());
+        let stored = match answers.next() {
+            Some(Value::Array(fields)) if !fields.is_empty() => fields,
+            _ => return Ok(None),
+        };
+        let fields: HashMap<String, String> = stored
+            .chunks_exact(2)
+            .map(|pair| {
+                (
+                    text_of(Some(pair[0].clone())),
+                    text_of(Some(pair[1].clone())),
+                )
+            })
+            .collect();
+        let accounted = fields
+            .get("position")
+            .and_then(|position| position.split_once(' '))
+            .filter(|(of, _)| *of == cursor)
+            .and_then(|(_, accounted)| accounted.parse::<u64>().ok());
+        let added = match stream_state(answers.next()) {
+            Ok(StreamState::Present { added, .. }) => added,
+            _ => None,
+        };
+        let after = match cursor.parse() {
+            Ok(Cursor::After(id)) => id,
+            _ => StreamId::ZERO,
+        };
+        Ok(Some(Live {
+            record: Record::from_fields(|name| fields.get(name).cloned()),
+            backlog: added
+                .zip(accounted)
+                .map(|(added, accounted)| added.saturating_sub(accounted)),
+            accounted,
+            cursor,
+            oldest: self.oldest(after).unwrap_or_default(),
+            running: self.service_is_connected()?,
+        }))
+    }
+
+    /// Whether the service has a connection to this Redis.
+    fn service_is_connected(&mut self) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("LIST");
+        let clients = text_of(Some(self.command(&command)?));
+        Ok(clients
+            .lines()
+            .any(|line| line.split(' ').any(|field| field == "name=mqtt-handler")))
     }
 
     /// Stores a loss together with the account that has it, so that it is never told twice.

@@ -14,7 +14,11 @@ fn readme() -> String {
 fn block(language: &str) -> String {
     let text = readme();
     let begin = text.find(&format!("```{language}\n")).expect("the block") + language.len() + 4;
-    text[begin..].split("\n```").next().expect("the block").to_string()
+    text[begin..]
+        .split("\n```")
+        .next()
+        .expect("the block")
+        .to_string()
 }
 
 #[test]
@@ -22,10 +26,25 @@ fn the_table_of_settings_is_complete_and_true() {
     let text = readme();
     for key in mqtt_handler::config::KEYS {
         let row = format!("| {}.{} | {} |", key.section, key.name, key.variable);
-        let line = text.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("{row} is missing"));
-        let shown = line.split('|').nth(3).unwrap_or_default().trim().trim_matches('`');
-        let default = if key.default.is_empty() { "empty" } else { key.default };
-        assert!(shown.starts_with(default), "{row}: {shown:?} and not {default:?}");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&row))
+            .unwrap_or_else(|| panic!("{row} is missing"));
+        let shown = line
+            .split('|')
+            .nth(3)
+            .unwrap_or_default()
+            .trim()
+            .trim_matches('`');
+        let default = if key.default.is_empty() {
+            "empty"
+        } else {
+            key.default
+        };
+        assert!(
+            shown.starts_with(default),
+            "{row}: {shown:?} and not {default:?}"
+        );
     }
 }
 
@@ -41,15 +60,33 @@ fn the_examples_of_commands_are_answered_as_printed() {
     world.wait_for(200);
     let text = readme();
     let mut examples = 0;
-    for line in text.lines().filter_map(|line| line.strip_prefix("    mosquitto_pub ")) {
+    for line in text
+        .lines()
+        .filter_map(|line| line.strip_prefix("    mosquitto_pub "))
+    {
         let before = world.receiver.replies().len();
-        let command = format!("mosquitto_pub -h 127.0.0.1 -p {} -q 1 {line}", world.broker.port);
-        assert!(Command::new("sh").args(["-c", &command]).status().is_ok_and(|status| status.success()));
-        wait_until(&format!("{line} is answered"), || world.receiver.replies().len() > before);
-        let reply = world.receiver.messages("iot-projekt/device/u1/response").pop().expect("a reply");
+        let command = format!(
+            "mosquitto_pub -h 127.0.0.1 -p {} -q 1 {line}",
+            world.broker.port
+        );
+        assert!(
+            Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .is_ok_and(|status| status.success())
+        );
+        wait_until(&format!("{line} is answered"), || {
+            world.receiver.replies().len() > before
+        });
+        let reply = world
+            .receiver
+            .messages("iot-projekt/device/u1/response")
+            .pop()
+            .expect("a reply");
         let reply = String::from_utf8(reply.payload).expect("UTF-8");
         // There is no supervisor in this test; that, too, is answered.
-        let printed = text.contains(&format!("`{reply}`")) || reply.contains("no balena supervisor");
+        let printed =
+            text.contains(&format!("`{reply}`")) || reply.contains("no balena supervisor");
         assert!(printed, "{line}\n{reply}");
         examples += 1;
     }
@@ -71,7 +108,11 @@ fn the_acl_file_lets_a_fleet_work_and_keeps_devices_apart() {
     }
     let extra = "allow_anonymous false\npassword_file {folder}/passwords\nacl_file {folder}/acl";
     let broker = Mosquitto::start_in(folder, extra);
-    let backend = Receiver::start_as(broker.port, &["iot-projekt/device/#"], Some(("backend", "secret")));
+    let backend = Receiver::start_as(
+        broker.port,
+        &["iot-projekt/device/#"],
+        Some(("backend", "secret")),
+    );
     let redis = Redis::start(&[]);
     redis.fill(1, 10);
     let device = |topics: &str| {
@@ -87,11 +128,16 @@ fn the_acl_file_lets_a_fleet_work_and_keeps_devices_apart() {
     };
     let service = device("u1");
     wait_until("measurements arrive", || backend.distinct() == 10);
-    for topic in ["iot-projekt/device/u1/request", "iot-projekt/device/broadcast/control"] {
+    for topic in [
+        "iot-projekt/device/u1/request",
+        "iot-projekt/device/broadcast/control",
+    ] {
         let before = backend.replies().len();
         wait_until("commands are answered", || {
             backend.publish(topic, r#"{"command":"get_config","key":"k"}"#, false);
-            holds_within(std::time::Duration::from_millis(300), || backend.replies().len() > before)
+            holds_within(std::time::Duration::from_millis(300), || {
+                backend.replies().len() > before
+            })
         });
     }
     drop(service);

@@ -56,6 +56,15 @@ impl Stored {
         self.unsaved
     }
 
+    /// The cursor as it is stored; empty where there is none.
+    pub fn text(&self) -> &str {
+        if let Raw::Text(text) = &self.raw {
+            text
+        } else {
+            ""
+        }
+    }
+
     pub fn raw(&self) -> &Raw {
         &self.raw
     }
@@ -175,6 +184,12 @@ impl Poller {
 
     /// Notes what a confirmation brings; `save` makes it durable.
     pub(super) fn progressed(&mut self, progress: Progress) {
+        let sent = progress.sent;
+        self.status.update(|record| {
+            record.sent_messages += 1;
+            record.sent_measurements += sent.count as u64;
+            record.sent_bytes += sent.bytes as u64;
+        });
         self.ledger.passed(progress.passed as u64);
         self.stored.passed_since_trim += progress.passed as u64;
         self.stored.poison = progress.poison;
@@ -336,11 +351,7 @@ impl Poller {
     fn note_loss(&mut self) -> Result<(), StoreError> {
         // The account belongs to the cursor as it is stored; where there is none, or a foreign
         // one, it is counted anew after a restart.
-        let cursor = if let Raw::Text(cursor) = &self.stored.raw {
-            cursor
-        } else {
-            ""
-        };
+        let cursor = self.stored.text();
         let save = Save {
             cursor,
             accounted: self.ledger.accounted(),
