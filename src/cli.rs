@@ -13,6 +13,12 @@ pub struct Options {
     #[arg(default_value = "app.conf")]
     pub config: PathBuf,
 
+    /// Show the effective configuration, with secrets masked, and try Redis and the broker.
+    /// Exit code 0: all fine; 1: a server cannot be reached or refuses; 2: the configuration
+    /// is wrong.
+    #[arg(long, conflicts_with = "status")]
+    pub check: bool,
+
     /// Show the status of the running service from Redis. Exit code 0: running and connected;
     /// 1: running, but not connected or behind; 3: no status, or a stale one.
     #[arg(long)]

@@ -198,6 +198,10 @@ impl Check<'_> {
                 .warnings
                 .push("[redis] username is set without a password and not used".into());
         }
+        if config.mqtt.username.is_empty() && !config.mqtt.password.is_empty() {
+            let text = "[mqtt] password is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does";
+            config.warnings.push(text.into());
+        }
         config
     }
 

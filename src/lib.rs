@@ -14,10 +14,10 @@
 //! * `settings`, `delivery`, `ledger`, `backoff`: the decisions: what is in force, what may be
 //!   confirmed and how large a list may be, what got lost, how long to wait. `command`: what a
 //!   remote side may ask for.
-//! * `store`: every command to Redis. `mqtt`: every call of the MQTT library. `supervisor`: the
-//!   one call to balena.
+//! * `store`: every command to Redis. `mqtt`: every call of the MQTT library, `tls`: its
+//!   failures in words. `supervisor`: the one call to balena.
 //! * `status`: the one record that the service tells about itself; `announcer`: on its topic;
-//!   `report`: `--status`.
+//!   `report`: `--status`. `check`: `--check`.
 //! * `poller`, `publisher`, `dispatcher`: the threads. `threads`: who watches them. `shutdown`:
 //!   how they are asked to stop.
 //!
@@ -30,6 +30,7 @@
 
 mod announcer;
 pub mod backoff;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -49,6 +50,7 @@ pub mod store;
 pub mod stream_id;
 mod supervisor;
 mod threads;
+mod tls;
 pub mod topic;
 
 use std::sync::Arc;

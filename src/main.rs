@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use clap::Parser;
 use mqtt_handler::cli::Options;
 use mqtt_handler::config::Config;
-use mqtt_handler::{logging, report, shutdown};
+use mqtt_handler::{check, logging, report, shutdown};
 
 /// Wrong configuration.
 const BAD_CONFIG: u8 = 2;
@@ -24,10 +24,19 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    if options.check {
+        let fine = check::run(&config, &options.config.display().to_string());
+        return if fine {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     if options.status {
         return show_status(&config, &options);
     }
     logging::init();
+    forbid_core_dumps();
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Mutex::new(Some(trigger));
     let handler = ctrlc::set_handler(move || {
@@ -59,5 +68,17 @@ fn show_status(config: &Config, options: &Options) -> ExitCode {
             eprintln!("mqtt-handler: no status, Redis: {error}");
             ExitCode::from(report::Verdict::Stale.exit_code())
         }
+    }
+}
+
+/// A core dump would hold passwords and keys.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        log::warn!("core dumps cannot be switched off: {error}");
     }
 }

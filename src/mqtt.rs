@@ -20,6 +20,7 @@ use paho::{AsyncClient, PropertyCode, ReasonCode};
 use paho_mqtt as paho;
 
 use crate::config::{Mqtt, Tls, Version};
+use crate::tls;
 
 /// For the TCP connection that is tried first, for each address of the host.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,7 +162,17 @@ impl Broker {
             needs_person: false,
             other_version: OtherVersion::No,
         })?;
-        let result = self.attempt(self.version, on_message);
+        if let Some(tls) = &self.config.tls {
+            // Read anew at every connect: a renewed certificate needs no restart.
+            tls::check_files(tls).map_err(|reason| ConnectError {
+                reason,
+                needs_person: true,
+                other_version: OtherVersion::No,
+            })?;
+        }
+        let result = self
+            .attempt(self.version, on_message)
+            .map_err(|error| self.tls_in_words(error));
         if self.config.version == Version::Auto {
             self.version = match &result {
                 Ok(connection) if connection.version == Version::V5 => {
@@ -180,6 +191,26 @@ impl Broker {
             };
         }
         result
+    }
+
+    /// Finds out whether TLS is the reason, where the library does not say.
+    fn tls_in_words(&self, error: ConnectError) -> ConnectError {
+        let Some(tls) = self
+            .config
+            .tls
+            .as_ref()
+            .filter(|_| error.other_version == OtherVersion::Perhaps)
+        else {
+            return error;
+        };
+        match tls::diagnose(&self.config.host, self.config.port, tls) {
+            Some(reason) => ConnectError {
+                reason,
+                needs_person: true,
+                other_version: OtherVersion::No,
+            },
+            None => error,
+        }
     }
 
     /// The version that the next attempt speaks.
@@ -297,7 +328,9 @@ impl Broker {
         if !self.config.username.is_empty() {
             options.user_name(&self.config.username);
         }
-        if !self.config.password.is_empty() {
+        // MQTT 3.1.1 has no password without a user name: a broker would just hang up.
+        let may_send = version == Version::V5 || !self.config.username.is_empty();
+        if !self.config.password.is_empty() && may_send {
             options.password(self.config.password.as_str());
         }
         if let Some(will) = &self.will {
@@ -359,13 +392,8 @@ impl Broker {
                     OtherVersion::No,
                 )
             }
-            paho::Error::TcpTlsConnectFailure if self.config.tls.is_some() => fault(
-                "the TLS handshake failed (see mqtt.tls_*)",
-                true,
-                OtherVersion::No,
-            ),
             _ => fault(
-                "the connection was closed before the broker answered the connect request",
+                "the connection was closed before the broker answered the connect request; does this port speak TLS, or another protocol? (see mqtt.port, mqtt.tls_enable)",
                 false,
                 OtherVersion::Perhaps,
             ),
@@ -547,7 +575,8 @@ fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
     // The library checks the name of the host only when it is told to.
     options
         .enable_server_cert_auth(!tls.insecure)
-        .verify(!tls.insecure);
+        .verify(!tls.insecure)
+        .enabled_cipher_suites(tls::CIPHERS);
     if let Some(ca) = &tls.ca {
         options.trust_store(ca)?;
     }

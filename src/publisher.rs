@@ -24,6 +24,9 @@ use crate::threads::Pulse;
 
 /// A refused subscription is tried again after this time.
 const RESUBSCRIBE: Duration = Duration::from_secs(60);
+/// So many connections in a row that lasted no longer than this point to a second client.
+const MANY_CUTS: u32 = 3;
+const CUT_SHORT: Duration = Duration::from_secs(15);
 /// What is in flight at the end may take this long, so that its answer still is in time for
 /// the poller.
 const LAST_ACK: Duration = GRACE.saturating_sub(Duration::from_millis(500));
@@ -82,6 +85,8 @@ pub struct Publisher {
     announcer: Announcer,
     backoff: Backoff,
     link: u64,
+    /// Connections in a row that were closed soon and without a word.
+    cut_short: u32,
     reply_was_last: bool,
 }
 
@@ -135,6 +140,7 @@ impl Publisher {
             announcer,
             backoff: Backoff::default(),
             link: 0,
+            cut_short: 0,
             reply_was_last: false,
         }
     }
@@ -142,54 +148,73 @@ impl Publisher {
     /// Connects and serves until the end is asked for and both queues are closed.
     pub fn run(mut self) {
         while let Some(mut connection) = self.connect() {
-            self.link += 1;
-            let maximum_payload = connection.maximum_payload(&self.values_topic);
-            self.channels
-                .maximum_payload
-                .store(maximum_payload, Ordering::Relaxed);
-            drop(self.channels.poller.send(Event::Up {
-                link: self.link,
-                maximum_payload,
-            }));
-            let reconnect = u64::from(self.link > 1);
-            self.status.update(|record| {
-                record.connected = true;
-                record.reconnects += reconnect;
-            });
-            self.announcer.connected();
+            self.announce_link(&connection);
             let end = self.serve(&mut connection);
             if end.is_none() {
                 self.announcer.goodbye(&mut connection);
             }
             self.status.update(|record| record.connected = false);
-            self.backoff.connection_lasted(connection.uptime());
+            let uptime = connection.uptime();
             connection.close();
-            let Some(End {
-                loss,
-                idle,
-                on_trial,
-            }) = end
-            else {
-                return;
-            };
-            self.status
-                .update(|record| record.last_error.clone_from(&loss.reason));
-            self.return_unsent();
-            drop(self.channels.poller.send(Event::Down { idle }));
-            let wait = if on_trial {
-                self.backoff.next_on_trial(backoff::random())
-            } else {
-                self.backoff.next(backoff::random())
-            };
-            warn!(
-                "disconnected from {}: {}; next attempt in {:.1} s",
-                self.address,
-                loss.reason,
-                wait.as_secs_f64()
-            );
-            self.shutdown.sleep(wait);
+            let Some(end) = end else { return };
+            self.lost(&end, uptime);
         }
         self.return_unsent();
+    }
+
+    /// Tells everybody that there is a connection.
+    fn announce_link(&mut self, connection: &Connection) {
+        let reconnect = u64::from(self.link > 0);
+        self.link += 1;
+        let maximum_payload = connection.maximum_payload(&self.values_topic);
+        self.channels
+            .maximum_payload
+            .store(maximum_payload, Ordering::Relaxed);
+        drop(self.channels.poller.send(Event::Up {
+            link: self.link,
+            maximum_payload,
+        }));
+        self.status.update(|record| {
+            record.connected = true;
+            record.reconnects += reconnect;
+        });
+        self.announcer.connected();
+    }
+
+    /// Tells everybody that there is none any more, and waits before the next attempt.
+    fn lost(&mut self, end: &End, uptime: Duration) {
+        self.backoff.connection_lasted(uptime);
+        let reason = format!("{}{}", end.loss.reason, self.hint(uptime));
+        self.status
+            .update(|record| record.last_error.clone_from(&reason));
+        self.return_unsent();
+        drop(self.channels.poller.send(Event::Down { idle: end.idle }));
+        let wait = if end.on_trial {
+            self.backoff.next_on_trial(backoff::random())
+        } else {
+            self.backoff.next(backoff::random())
+        };
+        warn!(
+            "disconnected from {}: {reason}; next attempt in {:.1} s",
+            self.address,
+            wait.as_secs_f64()
+        );
+        self.shutdown.sleep(wait);
+    }
+
+    /// MQTT 3.1.1 has no word for being thrown out by a client of the same ID, and not every
+    /// broker of MQTT 5 says it; but it shows.
+    fn hint(&mut self, uptime: Duration) -> &'static str {
+        self.cut_short = if uptime < CUT_SHORT {
+            self.cut_short + 1
+        } else {
+            0
+        };
+        if self.cut_short >= MANY_CUTS {
+            "; it happens soon after each connect: does another client use the same client ID? (see mqtt.client_id)"
+        } else {
+            ""
+        }
     }
 
     /// Tries for ever; `None` when the end is asked for.

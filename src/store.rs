@@ -531,6 +531,28 @@ impl Store {
         Ok(found)
     }
 
+    /// The version of the server.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn version(&mut self) -> Result<String, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("server");
+        let info = text_of(Some(self.command(&command)?));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(line.unwrap_or("unknown").trim().to_string())
+    }
+
+    /// What Redis does when its memory is full; empty where this client may not ask.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn eviction_policy(&mut self) -> Result<String, StoreError> {
+        self.setting("maxmemory-policy")
+    }
+
     /// A setting of the server; empty where this client may not ask.
     fn setting(&mut self, name: &str) -> Result<String, StoreError> {
         let mut command = redis::cmd("CONFIG");

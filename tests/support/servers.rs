@@ -107,6 +107,23 @@ impl Redis {
         redis
     }
 
+    /// Asks for a password; only `authenticated` connections can do anything.
+    pub fn start_with_password(password: &str) -> Redis {
+        let redis = Redis::start(&[]);
+        redis.command::<()>(&["CONFIG", "SET", "requirepass", password]);
+        redis
+    }
+
+    pub fn authenticated(&self, password: &str) -> redis::Connection {
+        let client = redis::Client::open(("127.0.0.1", self.port)).expect("client");
+        let mut connection = client.get_connection().expect("connection");
+        redis::cmd("AUTH")
+            .arg(password)
+            .query::<()>(&mut connection)
+            .expect("AUTH");
+        connection
+    }
+
     fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
         let mut command = Command::new("redis-server");
         command
