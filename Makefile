@@ -8,15 +8,16 @@ DEMO_SECONDS ?=
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	redis-server:redis-server mosquitto:mosquitto mosquitto_passwd:mosquitto \
 	mosquitto_pub:mosquitto-clients \
-	/usr/include/openssl/ssl.h:libssl-dev
+	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl
 
-.PHONY: help setup build test lint demo soak clean
+.PHONY: help setup build test lint demo soak bench clean
 
 help:
 	@echo "make demo             the service at work, until Ctrl-C (DEMO_SECONDS=10 for so long)"
 	@echo "make test             all tests, on servers of their own"
 	@echo "make lint             format and lints, as CI has them"
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
+	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000)"
 	@echo "make build            the release binary"
 
 # Installs what is missing where there is apt-get, and says what is missing elsewhere.
@@ -60,6 +61,9 @@ demo: setup
 
 soak: setup
 	MINUTES=$(MINUTES) $(CARGO) test --release --locked --test soak
+
+bench: setup
+	$(CARGO) bench --locked --bench whole
 
 clean:
 	$(CARGO) clean

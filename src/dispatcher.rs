@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use log::{error, info, warn};
+use log::{Level, error, log, warn};
 
 use crate::command::{self, Command, Rejection, Reply, Request, Value};
 use crate::config::{BatchLimits, Config, Permissions};
@@ -85,6 +85,37 @@ pub struct Dispatcher {
     shutdown: Shutdown,
     pulse: Pulse,
     rebooted: Option<Instant>,
+    lines: LineLimit,
+}
+
+/// Lines about commands, at most so many in a second: a flood of commands is no flood of lines.
+struct LineLimit {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl LineLimit {
+    const PER_SECOND: u32 = 5;
+
+    fn line(&mut self, level: Level, text: &str) {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            if self.left_out > 0 {
+                warn!("{} lines about commands were left out", self.left_out);
+            }
+            *self = LineLimit {
+                since: Instant::now(),
+                lines: 0,
+                left_out: 0,
+            };
+        }
+        if self.lines < Self::PER_SECOND {
+            self.lines += 1;
+            log!(level, "{text}");
+        } else {
+            self.left_out += 1;
+        }
+    }
 }
 
 /// Why a message did not get through.
@@ -113,6 +144,11 @@ impl Dispatcher {
             shutdown,
             pulse,
             rebooted: None,
+            lines: LineLimit {
+                since: Instant::now(),
+                lines: 0,
+                left_out: 0,
+            },
         }
     }
 
@@ -167,7 +203,8 @@ impl Dispatcher {
         }
         match command::parse(&message.payload, &self.permissions) {
             Ok(request) => {
-                info!("command {} on {:?}", request.command.name(), message.topic);
+                let line = format!("command {} on {:?}", request.command.name(), message.topic);
+                self.lines.line(Level::Info, &line);
                 if let Err(error) = self.execute(&request, correlation) {
                     let command = Some(request.command.name().to_string());
                     self.reject(
@@ -349,10 +386,10 @@ impl Dispatcher {
     }
 
     fn reject(&mut self, rejection: &Rejection, correlation: Option<&[u8]>) {
-        warn!(
-            "command {} refused: {}",
-            rejection.command.as_deref().unwrap_or("(unreadable)"),
-            rejection.error
+        let name = rejection.command.as_deref().unwrap_or("(unreadable)");
+        self.lines.line(
+            Level::Warn,
+            &format!("command {name} refused: {}", rejection.error),
         );
         let reply = Reply {
             command: rejection.command.as_deref(),

@@ -479,7 +479,8 @@ fn a_changed_setting_counts_at_once_also_in_push_mode() {
 #[test]
 fn a_burst_is_done_or_told_and_measurements_keep_flowing() {
     let world = World::new();
-    let _service = start(&world, &[("INTERVAL_SECONDS", "0.1")]);
+    let begun = std::time::Instant::now();
+    let service = start(&world, &[("INTERVAL_SECONDS", "0.1")]);
     let before = replies(&world).len();
     for n in 0..5000 {
         world.receiver.publish(
@@ -507,6 +508,12 @@ fn a_burst_is_done_or_told_and_measurements_keep_flowing() {
     wait_until("5000 are done or told as dropped", || count() >= 5000);
     assert_eq!(count(), 5000);
     world.wait_for(20);
+    // A flood of commands is no flood of lines.
+    let lines = service.log().len() as f64;
+    assert!(
+        lines < 40.0 + 10.0 * begun.elapsed().as_secs_f64(),
+        "{lines} lines"
+    );
 }
 
 /// The settings that point to a supervisor.
@@ -742,4 +749,55 @@ fn a_thousand_commands_over_three_restarts_of_the_broker_do_no_harm() {
     hears(&world, REQUEST);
     world.wait_for(40);
     assert_eq!(service.count_log("panicked"), 0);
+}
+
+#[test]
+fn replies_have_the_quality_of_service_that_was_set() {
+    for qos in [0u8, 1] {
+        let world = World::new();
+        let _service = start(&world, &[("MQTT_REPLY_QOS", &qos.to_string())]);
+        let replies = world.receiver.messages("iot-projekt/device/u1/response");
+        assert!(!replies.is_empty() && replies.iter().all(|reply| reply.qos == qos));
+    }
+}
+
+#[test]
+fn correlation_data_comes_back_with_the_reply_under_mqtt_5() {
+    use rumqttc::v5::mqttbytes::QoS;
+    use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
+    use rumqttc::v5::{Client, Event, MqttOptions};
+
+    let world = World::new();
+    let _service = start(&world, &[]);
+    let (client, mut connection) = Client::new(
+        MqttOptions::new("asker", "127.0.0.1", world.broker.port),
+        10,
+    );
+    client
+        .subscribe("iot-projekt/device/u1/response", QoS::AtLeastOnce)
+        .expect("subscribe");
+    let properties = PublishProperties {
+        correlation_data: Some("ticket 7".into()),
+        ..Default::default()
+    };
+    client
+        .publish_with_properties(
+            REQUEST,
+            QoS::AtLeastOnce,
+            false,
+            r#"{"command":"get_config","key":"k"}"#,
+            properties,
+        )
+        .expect("publish");
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    for event in connection.iter() {
+        if let Ok(Event::Incoming(Packet::Publish(reply))) = event {
+            let correlation = reply
+                .properties
+                .and_then(|properties| properties.correlation_data);
+            assert_eq!(correlation.as_deref(), Some(&b"ticket 7"[..]));
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "no reply");
+    }
 }

@@ -15,6 +15,7 @@ use super::wait_until;
 pub struct Arrived {
     pub topic: String,
     pub payload: Vec<u8>,
+    pub qos: u8,
     pub at: Instant,
 }
 
@@ -66,9 +67,11 @@ impl Receiver {
                 }
                 match event {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
-                        to.lock()
-                            .expect("seen")
-                            .note(publish.topic, publish.payload.to_vec());
+                        to.lock().expect("seen").note(
+                            publish.topic,
+                            publish.payload.to_vec(),
+                            publish.qos as u8,
+                        );
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         missing = missing.saturating_sub(1);
@@ -148,7 +151,7 @@ impl Drop for Receiver {
 }
 
 impl Seen {
-    fn note(&mut self, topic: String, payload: Vec<u8>) {
+    fn note(&mut self, topic: String, payload: Vec<u8>, qos: u8) {
         if topic.ends_with("/values") {
             for id in ids_of(&payload) {
                 self.ids.push(id);
@@ -158,6 +161,7 @@ impl Seen {
         self.messages.push(Arrived {
             topic,
             payload,
+            qos,
             at: Instant::now(),
         });
     }

@@ -1,0 +1,292 @@
+//! `make bench`: the whole service against private servers, beside the limits of the same run.
+//!
+//! Machines differ and are noisy: what counts are the ratios within one run. ROWS sets how many
+//! measurements are drained.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use mqtt_handler::config::Config;
+use mqtt_handler::mqtt::{Broker, Message};
+use support::certificates::Certificates;
+use support::proxy::{Behaviour, Proxy};
+use support::service::cpu;
+use support::{Mosquitto, Receiver, Redis, Service, free_port, wait_until};
+
+struct Row {
+    time: Duration,
+    service: Duration,
+    redis: Duration,
+    memory: u64,
+}
+
+fn main() {
+    let rows = std::env::var("ROWS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1_000_000u64);
+    println!("{rows} measurements of two fields, on private servers of this machine\n");
+    let redis = Redis::start(&["--appendonly", "no"]);
+    redis.fill(1, rows);
+    println!(
+        "{:34} {:>8} {:>9} {:>8} {:>8} {:>6} {:>8}",
+        "", "time", "rows/s", "µs/row", "µs/row", "CPU", "peak"
+    );
+    println!(
+        "{:34} {:>8} {:>9} {:>8} {:>8} {:>6} {:>8}",
+        "", "s", "", "service", "redis", "ratio", "KiB"
+    );
+
+    let raw = read_raw(&redis, rows);
+    println!(
+        "{:34} {:8.2} {:9.0}",
+        "limit: reading the same pages",
+        raw.as_secs_f64(),
+        rows as f64 / raw.as_secs_f64()
+    );
+    let folder = tempfile::tempdir().expect("folder");
+    let certificates = Certificates::make(folder.path());
+    let site = site(&certificates);
+    let publish = publish_raw(site.plain, rows);
+    println!(
+        "{:34} {:8.2} {:9.0}",
+        "limit: publishing with Paho alone",
+        publish.as_secs_f64(),
+        rows as f64 / publish.as_secs_f64()
+    );
+
+    let plain = drain("drain, no subscriber", &redis, rows, site.plain, &[]);
+    let tls = [
+        ("MQTT_TLS_CA_CERTS", certificates.path("ca.pem")),
+        ("MQTT_HOST", "localhost".into()),
+    ];
+    let over_tls = drain("drain over TLS", &redis, rows, site.tls, &tls);
+    {
+        let receiver = Receiver::start(site.plain, &["iot-projekt/device/#"]);
+        drain("drain, one subscriber", &redis, rows, site.plain, &[]);
+        drop(receiver);
+    }
+    let proxy = Proxy::start(site.plain);
+    proxy.set(Behaviour {
+        latency: Duration::from_millis(50),
+        ..Behaviour::default()
+    });
+    let few = Redis::start(&["--appendonly", "no"]);
+    few.fill(1, rows.min(100_000));
+    drain(
+        "drain, 100 ms round trip",
+        &few,
+        rows.min(100_000),
+        proxy.port,
+        &[],
+    );
+
+    let slower = raw.max(publish).as_secs_f64();
+    println!(
+        "\ndrain against the slower limit   {:.2}",
+        plain.time.as_secs_f64() / slower
+    );
+    println!(
+        "TLS against plain, time          {:.2}",
+        over_tls.time.as_secs_f64() / plain.time.as_secs_f64()
+    );
+    println!(
+        "TLS against plain, CPU           {:.2}",
+        over_tls.service.as_secs_f64() / plain.service.as_secs_f64()
+    );
+    println!(
+        "TLS against plain, memory        {:.2}",
+        over_tls.memory as f64 / plain.memory as f64
+    );
+    drop(redis);
+    push(1, 20);
+    push(200, 2000);
+    idle(Duration::from_secs(60));
+}
+
+struct Site {
+    _broker: Mosquitto,
+    plain: u16,
+    tls: u16,
+}
+
+fn site(certificates: &Certificates) -> Site {
+    let tls = free_port();
+    let broker = Mosquitto::start(&format!(
+        "log_type none\nallow_anonymous true\nlistener {tls} 127.0.0.1\nallow_anonymous true\ncertfile {}\nkeyfile {}\n",
+        certificates.path("good.pem"),
+        certificates.path("good.key")
+    ));
+    Site {
+        plain: broker.port,
+        tls,
+        _broker: broker,
+    }
+}
+
+fn settings(redis: u16, mqtt: u16, more: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("REDIS_HOST", "127.0.0.1".to_string()),
+        ("REDIS_PORT", redis.to_string()),
+        ("MQTT_HOST", "127.0.0.1".into()),
+        ("MQTT_PORT", mqtt.to_string()),
+        ("BALENA_DEVICE_UUID", "u1".into()),
+    ];
+    settings.extend_from_slice(more);
+    settings
+}
+
+/// The time from the start of the service to the last confirmation.
+fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str, String)]) -> Row {
+    redis.command::<u64>(&["DEL", "mqtt_sender:last_id", "mqtt_sender:status"]);
+    let before = cpu(redis.pid());
+    let begun = Instant::now();
+    let service = Service::start(&settings(redis.port, port, more));
+    let last = format!("({rows}-0");
+    let mut connection = redis.connection();
+    wait_until("everything is confirmed", || {
+        std::thread::sleep(Duration::from_millis(5));
+        let cursor: Option<String> = redis::cmd("GET")
+            .arg("mqtt_sender:last_id")
+            .query(&mut connection)
+            .unwrap_or_default();
+        cursor.as_deref() == Some(&last)
+    });
+    let row = Row {
+        time: begun.elapsed(),
+        service: service.cpu(),
+        redis: cpu(redis.pid()) - before,
+        memory: service.peak_memory(),
+    };
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
+    println!(
+        "{name:34} {:8.2} {:9.0} {:8.2} {:8.2} {:6.2} {:8}",
+        row.time.as_secs_f64(),
+        rows as f64 / row.time.as_secs_f64(),
+        micros(row.service),
+        micros(row.redis),
+        row.service.as_secs_f64() / row.redis.as_secs_f64(),
+        row.memory
+    );
+    row
+}
+
+fn read_raw(redis: &Redis, rows: u64) -> Duration {
+    let mut connection = redis.connection();
+    let begun = Instant::now();
+    let mut after = 0;
+    while after < rows {
+        let mut command = redis::cmd("XRANGE");
+        command
+            .arg("measurement:values")
+            .arg(format!("({after}-0"))
+            .arg("+")
+            .arg("COUNT")
+            .arg(480);
+        let _: redis::Value = command.query(&mut connection).expect("XRANGE");
+        after += 480;
+    }
+    begun.elapsed()
+}
+
+fn publish_raw(port: u16, rows: u64) -> Duration {
+    let variables = |name: &str| match name {
+        "MQTT_HOST" => Some("127.0.0.1".to_string()),
+        "MQTT_PORT" => Some(port.to_string()),
+        _ => None,
+    };
+    let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let mut connection = Broker::new(&config.mqtt, None, 0)
+        .connect(|_| {})
+        .expect("connection");
+    let begun = Instant::now();
+    for _ in 0..rows.div_ceil(480) {
+        let message = Message {
+            topic: "t".into(),
+            payload: vec![b'x'; 65_000],
+            qos: 1,
+            retained: false,
+            correlation: None,
+        };
+        connection
+            .publish(message, Duration::from_secs(30), || false)
+            .expect("confirmed");
+    }
+    let time = begun.elapsed();
+    connection.close();
+    time
+}
+
+/// From XADD to the subscriber, in push mode.
+fn push(per_second: u64, count: u64) {
+    let (redis, broker) = (Redis::start(&[]), Mosquitto::start("log_type none"));
+    let receiver = Receiver::start(broker.port, &["iot-projekt/device/#"]);
+    let service = Service::start(&settings(
+        redis.port,
+        broker.port,
+        &[("INTERVAL_SECONDS", "0".into())],
+    ));
+    service.wait_for_log("connected to 127");
+    let mut connection = redis.connection();
+    let mut sent = Vec::new();
+    let begun = Instant::now();
+    for n in 1..=count {
+        let at = begun + Duration::from_secs_f64(n as f64 / per_second as f64);
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        sent.push(Instant::now());
+        let _: String = redis::cmd("XADD")
+            .arg(&["measurement:values", &format!("{n}-0"), "n", "1"])
+            .query(&mut connection)
+            .expect("XADD");
+    }
+    wait_until("all have arrived", || receiver.distinct() as u64 == count);
+    let mut latencies: Vec<Duration> = Vec::new();
+    for list in receiver.lists() {
+        for (ms, _) in support::receiver::ids_of(&list.payload) {
+            latencies.push(list.at.saturating_duration_since(sent[ms as usize - 1]));
+        }
+    }
+    latencies.sort();
+    let at =
+        |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "push, {per_second:3} a second: XADD to subscriber, p50 {:.2} ms, p99 {:.2} ms",
+        at(0.5),
+        at(0.99)
+    );
+}
+
+/// One measurement a second at interval 1.
+fn idle(time: Duration) {
+    let (redis, broker) = (Redis::start(&[]), Mosquitto::start("log_type none"));
+    let service = Service::start(&settings(redis.port, broker.port, &[]));
+    service.wait_for_log("connected to 127");
+    let commands = || -> u64 {
+        let stats: String = redis.command(&["INFO", "stats"]);
+        stats
+            .lines()
+            .find_map(|line| line.strip_prefix("total_reads_processed:"))
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0)
+    };
+    let mut connection = redis.connection();
+    let (begun, used, asked) = (Instant::now(), service.cpu(), commands());
+    // The second look at the counters is a connection of its own: greeting, question.
+    let mut own = 2;
+    while begun.elapsed() < time {
+        let _: String = redis::cmd("XADD")
+            .arg(&["measurement:values", "*", "n", "1"])
+            .query(&mut connection)
+            .expect("XADD");
+        own += 1;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let trips = (commands() - asked).saturating_sub(own) as f64 / seconds;
+    println!(
+        "idle at interval 1, one measurement a second: {:.2} ms CPU a second, at most {trips:.1} round trips to Redis a second",
+        (service.cpu() - used).as_secs_f64() * 1e3 / seconds
+    );
+}
