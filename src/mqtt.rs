@@ -11,7 +11,8 @@
 //! - no wait is without an end, on the monotonic clock;
 //! - callbacks run under a global lock and only `try_send`.
 
-use std::net::{TcpStream, ToSocketAddrs};
+mod words;
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,7 @@ impl Broker {
         &mut self,
         on_message: impl FnMut(Incoming) + Send + 'static,
     ) -> Result<Connection, ConnectError> {
-        reachable(&self.config.host, self.config.port).map_err(|reason| ConnectError {
+        words::reachable(&self.config.host, self.config.port).map_err(|reason| ConnectError {
             reason,
             needs_person: false,
             other_version: OtherVersion::No,
@@ -236,7 +237,7 @@ impl Broker {
         client.set_disconnected_callback(move |_, _, code| {
             let reason = format!(
                 "the broker ended the connection: {}",
-                disconnect_in_words(code)
+                words::disconnect(code)
             );
             drop(also_lost.try_send(Loss {
                 reason,
@@ -267,7 +268,7 @@ impl Broker {
         let response = token
             .wait_for(CONNECT_TIMEOUT + TCP_TIMEOUT)
             .map_err(|error| {
-                let error = self.connect_error(&error);
+                let error = words::connect_error(&error);
                 close(&client);
                 error
             })?;
@@ -311,7 +312,7 @@ impl Broker {
             .mqtt_version(paho_version(version))
             .persistence(None)
             .finalize();
-        AsyncClient::new(options).map_err(internal)
+        AsyncClient::new(options).map_err(words::internal)
     }
 
     fn options(&self, version: Version) -> Result<paho::ConnectOptions, ConnectError> {
@@ -337,67 +338,9 @@ impl Broker {
             options.will_message(paho_message(will.clone()));
         }
         if let Some(tls) = &self.config.tls {
-            options.ssl_options(tls_options(tls).map_err(internal)?);
+            options.ssl_options(tls_options(tls).map_err(words::internal)?);
         }
         Ok(options.finalize())
-    }
-
-    fn connect_error(&self, error: &paho::Error) -> ConnectError {
-        let fault = |reason: &str, needs_person, other_version| ConnectError {
-            reason: reason.to_string(),
-            needs_person,
-            other_version,
-        };
-        use paho::ConnectReturnCode as V3;
-        match error {
-            paho::Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
-            | paho::Error::ConnectReturn(V3::UnacceptableProtocolVersion) => fault(
-                "the broker does not speak this version of MQTT (see mqtt.version)",
-                false,
-                OtherVersion::Yes,
-            ),
-            paho::Error::ReasonCode(ReasonCode::BadUserNameOrPassword, _)
-            | paho::Error::ConnectReturn(V3::BadUserNameOrPassword) => fault(
-                "the broker refused user name or password (see mqtt.username, mqtt.password)",
-                true,
-                OtherVersion::No,
-            ),
-            paho::Error::ReasonCode(ReasonCode::NotAuthorized | ReasonCode::Banned, _)
-            | paho::Error::ConnectReturn(V3::NotAuthorized) => fault(
-                "the broker does not authorize this client (see mqtt.username, mqtt.password, mqtt.client_id)",
-                true,
-                OtherVersion::No,
-            ),
-            paho::Error::ReasonCode(ReasonCode::ClientIdentifierNotValid, _)
-            | paho::Error::ConnectReturn(V3::IdentifierRejected) => fault(
-                "the broker refused the client ID (see mqtt.client_id)",
-                true,
-                OtherVersion::No,
-            ),
-            paho::Error::ConnectReturn(V3::ServerUnavailable) => fault(
-                "the broker says that it is unavailable",
-                false,
-                OtherVersion::No,
-            ),
-            paho::Error::ReasonCode(code, _) => fault(
-                &format!("the broker refused the connection: {code}"),
-                false,
-                OtherVersion::No,
-            ),
-            paho::Error::Timeout | paho::Error::TcpConnectTimeout => {
-                let seconds = CONNECT_TIMEOUT.as_secs();
-                fault(
-                    &format!("the broker did not answer the connect request within {seconds} s"),
-                    false,
-                    OtherVersion::No,
-                )
-            }
-            _ => fault(
-                "the connection was closed before the broker answered the connect request; does this port speak TLS, or another protocol? (see mqtt.port, mqtt.tls_enable)",
-                false,
-                OtherVersion::Perhaps,
-            ),
-        }
     }
 }
 
@@ -465,7 +408,7 @@ impl Connection {
                         return Err(PublishError::Timeout(begun.elapsed()));
                     }
                 }
-                Err(paho::Error::ReasonCode(code, _)) => return Err(refusal(code)),
+                Err(paho::Error::ReasonCode(code, _)) => return Err(words::refusal(code)),
                 Err(_) => return Err(self.closed()),
             }
         }
@@ -541,35 +484,6 @@ fn close(client: &AsyncClient) {
     }
 }
 
-/// Tries to connect, closes again, and says in words why it does not work.
-fn reachable(host: &str, port: u16) -> Result<(), String> {
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("the name {host:?} cannot be resolved: {error} (see mqtt.host, and the DNS of the device)"))?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(match last.as_ref().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => {
-            "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
-        }
-        Some(std::io::ErrorKind::TimedOut) => {
-            format!(
-                "no answer within {} s (see mqtt.host, mqtt.port, and any firewall)",
-                TCP_TIMEOUT.as_secs()
-            )
-        }
-        _ => last.map_or_else(
-            || format!("the name {host:?} has no address"),
-            |error| error.to_string(),
-        ),
-    })
-}
-
 fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
     let mut options = paho::SslOptionsBuilder::new();
     // The library checks the name of the host only when it is told to.
@@ -618,45 +532,4 @@ fn paho_message(message: Message) -> paho::Message {
         }
     }
     builder.finalize()
-}
-
-fn refusal(code: ReasonCode) -> PublishError {
-    match code {
-        ReasonCode::PacketTooLarge => {
-            PublishError::Refused("the broker says that it is too large".into())
-        }
-        ReasonCode::PayloadFormatInvalid => {
-            PublishError::Refused("the broker says that its format is invalid".into())
-        }
-        ReasonCode::NotAuthorized => {
-            PublishError::Unwelcome("the broker does not authorize it".into())
-        }
-        ReasonCode::QuotaExceeded => {
-            PublishError::Unwelcome("the broker says that a quota is exceeded".into())
-        }
-        code => PublishError::Unwelcome(format!("the broker refused it: {code}")),
-    }
-}
-
-fn disconnect_in_words(code: ReasonCode) -> String {
-    match code {
-        ReasonCode::SessionTakenOver => {
-            "another client has connected with the same client ID (see mqtt.client_id)".into()
-        }
-        ReasonCode::ServerShuttingDown => "it is shutting down".into(),
-        ReasonCode::KeepAliveTimeout => "it heard nothing within the keep alive time".into(),
-        ReasonCode::PacketTooLarge => "a packet was too large for it".into(),
-        ReasonCode::NotAuthorized => {
-            "this client is not authorized (see the ACL of the broker)".into()
-        }
-        code => code.to_string(),
-    }
-}
-
-fn internal(error: paho::Error) -> ConnectError {
-    ConnectError {
-        reason: format!("the MQTT library refused the settings: {error:?}"),
-        needs_person: true,
-        other_version: OtherVersion::No,
-    }
 }

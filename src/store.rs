@@ -4,7 +4,11 @@
 //! and the next command would read it as its own. Everything is bounded by a time-out, also
 //! the first exchange on a new connection, because a frozen server still accepts connections.
 
-use std::collections::{HashMap, VecDeque};
+mod answers;
+mod outlook;
+mod scripts;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -17,6 +21,11 @@ use crate::measurement::Entry;
 use crate::settings::{Raw, RawSettings};
 use crate::status::Record;
 use crate::stream_id::{Cursor, StreamId};
+
+use answers::{
+    entries, in_words, not_a_string, raw_settings, refused, stream_state, text_of, unexpected,
+};
+use scripts::{COUNT, SAVE, SET, TRIM};
 
 pub const VALUES: &str = "measurement:values";
 pub const ENABLED: &str = "mqtt_sender:enabled";
@@ -31,63 +40,6 @@ pub const OWN_KEYS: [&str; 3] = [VALUES, STATUS, DEAD_LETTER];
 
 /// No answer within this time: the connection is given up.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Sets the cursor if it still is what this program last read or wrote (or already what it is
-/// about to write, after an answer that got lost), and with it, as one, the position in the
-/// account and the copies of poison. KEYS: cursor, status, stream, dead letters. ARGV: 1 if the
-/// cursor is expected to exist, its expected value, its new value, the position, and pairs of
-/// ID and reason.
-/// Answers 1, or the type and the value that stand in the way.
-const SAVE: &str = r"
-local type = redis.call('TYPE', KEYS[1]).ok
-if type ~= 'none' and type ~= 'string' then return {type} end
-local now = redis.call('GET', KEYS[1])
-if now == ARGV[3] then return 1 end
-if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
-for i = 5, #ARGV, 2 do
-    local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
-    if entry then
-        local copy = {}
-        for j = 1, #entry[2], 2 do
-            local name = entry[2][j]
-            if name == '_id' or name == '_reason' then name = '_' .. name end
-            copy[j], copy[j + 1] = name, entry[2][j + 1]
-        end
-        redis.call('XADD', KEYS[4], '*', '_id', ARGV[i], '_reason', ARGV[i + 1], unpack(copy))
-    end
-end
-redis.call('SET', KEYS[1], ARGV[3])
-redis.pcall('HSET', KEYS[2], 'position', ARGV[4])
-if #ARGV > 4 then redis.pcall('HINCRBY', KEYS[2], 'dead_letters', (#ARGV - 4) / 2) end
-return 1";
-
-/// Trims the stream so that a number of sent entries stay, unless somebody has moved the cursor
-/// meanwhile: what lies behind it is not sent any more. ARGV: the cursor as it is stored, its
-/// ID, the ID behind it, the number. Answers how many were removed.
-const TRIM: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local keep = tonumber(ARGV[4])
-local from = ARGV[3]
-if keep > 0 then
-    local kept = redis.call('XREVRANGE', KEYS[2], ARGV[2], '-', 'COUNT', keep)
-    if #kept < keep then return 0 end
-    from = kept[keep][1]
-end
-return redis.call('XTRIM', KEYS[2], 'MINID', from)";
-
-/// Counts a slice of a range and says where it ends, without sending the entries.
-const COUNT: &str = r"
-local slice = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
-if #slice == 0 then return {0, ''} end
-return {#slice, slice[#slice][1]}";
-
-/// Sets or deletes a key unless it holds something other than a string: without a gap between
-/// looking and writing. ARGV: the value, or nothing. Answers 1 or the type that is in the way.
-const SET: &str = r"
-local type = redis.call('TYPE', KEYS[1]).ok
-if type ~= 'none' and type ~= 'string' then return type end
-if ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('DEL', KEYS[1]) end
-return 1";
 
 /// Why Redis did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -335,48 +287,6 @@ impl Store {
         }
     }
 
-    /// What an earlier run has left behind.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn memory(&mut self) -> Result<Memory, StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command
-            .arg(STATUS)
-            .arg("position")
-            .arg("lost")
-            .arg("dead_letters");
-        let fields = match self.command(&command) {
-            Ok(Value::Array(fields)) => fields,
-            // Somebody has put something else there: then nothing is remembered.
-            Ok(_) | Err(StoreError::Refused(_)) => return Ok(Memory::default()),
-            Err(error) => return Err(error),
-        };
-        let mut fields = fields.into_iter().map(|field| text_of(Some(field)));
-        let mut next = || fields.next().unwrap_or_default();
-        let position = next();
-        Ok(Memory {
-            position: position
-                .split_once(' ')
-                .map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
-            lost: next().parse().unwrap_or(0),
-            dead_letters: next().parse().unwrap_or(0),
-        })
-    }
-
-    /// Writes the status.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HSET");
-        command.arg(STATUS);
-        for (name, value) in record.fields() {
-            command.arg(name).arg(value);
-        }
-        self.command(&command).map(|_| ())
-    }
-
     /// The ID of the first entry behind `after`.
     ///
     /// # Errors
@@ -384,76 +294,6 @@ impl Store {
     pub fn oldest(&mut self, after: StreamId) -> Result<Option<StreamId>, StoreError> {
         let page = self.range((after.next(), StreamId::MAX), 1)?;
         Ok(page.front().map(|entry| entry.id))
-    }
-
-    /// The status as it is stored, with what can be told of this very moment; `None` where
-    /// there is none.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
-        let mut commands = redis::pipe();
-        commands
-            .atomic()
-            .cmd("GET")
-            .arg(LAST_ID)
-            .cmd("HGETALL")
-            .arg(STATUS)
-            .cmd("XINFO")
-            .arg("STREAM")
-            .arg(VALUES);
-        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
-        let Some(Value::Array(answers)) = answers.into_iter().next() else {
-            return Err(unexpected());
-        };
-        let mut answers = answers.into_iter();
-        let cursor = text_of(answers.next());
-        let stored = match answers.next() {
-            Some(Value::Array(fields)) if !fields.is_empty() => fields,
-            _ => return Ok(None),
-        };
-        let fields: HashMap<String, String> = stored
-            .chunks_exact(2)
-            .map(|pair| {
-                (
-                    text_of(Some(pair[0].clone())),
-                    text_of(Some(pair[1].clone())),
-                )
-            })
-            .collect();
-        let accounted = fields
-            .get("position")
-            .and_then(|position| position.split_once(' '))
-            .filter(|(of, _)| *of == cursor)
-            .and_then(|(_, accounted)| accounted.parse::<u64>().ok());
-        let added = match stream_state(answers.next()) {
-            Ok(StreamState::Present { added, .. }) => added,
-            _ => None,
-        };
-        let after = match cursor.parse() {
-            Ok(Cursor::After(id)) => id,
-            _ => StreamId::ZERO,
-        };
-        Ok(Some(Live {
-            record: Record::from_fields(|name| fields.get(name).cloned()),
-            backlog: added
-                .zip(accounted)
-                .map(|(added, accounted)| added.saturating_sub(accounted)),
-            accounted,
-            cursor,
-            oldest: self.oldest(after).unwrap_or_default(),
-            running: self.service_is_connected()?,
-        }))
-    }
-
-    /// Whether the service has a connection to this Redis.
-    fn service_is_connected(&mut self) -> Result<bool, StoreError> {
-        let mut command = redis::cmd("CLIENT");
-        command.arg("LIST");
-        let clients = text_of(Some(self.command(&command)?));
-        Ok(clients
-            .lines()
-            .any(|line| line.split(' ').any(|field| field == "name=mqtt-handler")))
     }
 
     /// Stores a loss together with the account that has it, so that it is never told twice.
@@ -505,63 +345,6 @@ impl Store {
         let answer = call.invoke::<(u64, String)>(self.connection()?);
         let (count, end) = self.checked(answer)?;
         Ok((count, end.parse().unwrap_or(last)))
-    }
-
-    /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
-    /// or does not say.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn hazards(&mut self) -> Result<Vec<String>, StoreError> {
-        let mut found = Vec::new();
-        let policy = self.setting("maxmemory-policy")?;
-        if policy.starts_with("allkeys-") {
-            found.push(format!(
-                "maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"
-            ));
-        }
-        if self.setting("appendonly")? == "no" {
-            let saves = self.setting("save")?;
-            found.push(if saves.is_empty() {
-                "Redis stores nothing: unsent measurements and the cursor are lost when it stops; appendonly yes is safe".into()
-            } else {
-                "Redis stores snapshots only: after a power cut the last minutes are lost; appendonly yes is safe".into()
-            });
-        }
-        Ok(found)
-    }
-
-    /// The version of the server.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn version(&mut self) -> Result<String, StoreError> {
-        let mut command = redis::cmd("INFO");
-        command.arg("server");
-        let info = text_of(Some(self.command(&command)?));
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix("redis_version:"));
-        Ok(line.unwrap_or("unknown").trim().to_string())
-    }
-
-    /// What Redis does when its memory is full; empty where this client may not ask.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn eviction_policy(&mut self) -> Result<String, StoreError> {
-        self.setting("maxmemory-policy")
-    }
-
-    /// A setting of the server; empty where this client may not ask.
-    fn setting(&mut self, name: &str) -> Result<String, StoreError> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg(name);
-        match self.command(&command) {
-            Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),
-            Ok(_) | Err(StoreError::Refused(_)) => Ok(String::new()),
-            Err(error) => Err(error),
-        }
     }
 
     /// The text of a key, `None` where there is no such key.
@@ -760,128 +543,7 @@ fn settings_commands() -> Pipeline {
     commands
 }
 
-fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
-    RawSettings {
-        enabled: raw(answers.next()),
-        interval: raw(answers.next()),
-        last_id: raw(answers.next()),
-    }
-}
-
-fn raw(answer: Option<Value>) -> Raw {
-    match answer {
-        Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
-        Some(Value::ServerError(_)) => not_a_string(),
-        _ => Raw::Missing,
-    }
-}
-
 fn position(save: &Save) -> String {
     let accounted = save.accounted.map_or("-".into(), |n| n.to_string());
     format!("{} {accounted}", save.cursor)
-}
-
-fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
-    let info = match answer {
-        Some(Value::Array(info)) => info,
-        Some(Value::ServerError(error))
-            if error
-                .details()
-                .is_some_and(|text| text.contains("no such key")) =>
-        {
-            return Ok(StreamState::Absent);
-        }
-        Some(Value::ServerError(error)) => return Err(refused(error.into())),
-        _ => return Err(unexpected()),
-    };
-    let field = |name: &str| {
-        let at = info
-            .iter()
-            .step_by(2)
-            .position(|field| matches!(field, Value::BulkString(b) if b == name.as_bytes()))?;
-        info.get(2 * at + 1)
-    };
-    let number = |name: &str| match field(name) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    Ok(StreamState::Present {
-        newest: field("last-generated-id")
-            .and_then(id)
-            .ok_or_else(unexpected)?,
-        length: number("length").ok_or_else(unexpected)?,
-        added: number("entries-added"),
-        first: match field("first-entry") {
-            Some(Value::Array(parts)) => parts.first().and_then(id),
-            _ => None,
-        },
-    })
-}
-
-fn not_a_string() -> Raw {
-    Raw::Unusable("the key does not hold a string".into())
-}
-
-/// Moves entries out of an answer; the strings are not copied.
-fn entries(answer: Option<Value>) -> Result<VecDeque<Entry>, StoreError> {
-    match answer {
-        Some(Value::Array(entries)) => entries
-            .into_iter()
-            .map(|value| entry(value).ok_or_else(unexpected))
-            .collect(),
-        Some(Value::ServerError(error)) => Err(refused(error.into())),
-        _ => Err(unexpected()),
-    }
-}
-
-fn entry(value: Value) -> Option<Entry> {
-    let Value::Array(parts) = value else {
-        return None;
-    };
-    let mut parts = parts.into_iter();
-    let id = id(&parts.next()?)?;
-    let Value::Array(fields) = parts.next()? else {
-        return None;
-    };
-    let bytes = |value| match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    };
-    Some(Entry {
-        id,
-        fields: fields.into_iter().map(bytes).collect::<Option<_>>()?,
-    })
-}
-
-fn id(value: &Value) -> Option<StreamId> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
-fn text_of(value: Option<Value>) -> String {
-    match value {
-        Some(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Some(Value::SimpleString(text)) => text,
-        _ => String::new(),
-    }
-}
-
-fn refused(error: RedisError) -> StoreError {
-    StoreError::Refused(in_words(&error))
-}
-
-fn unexpected() -> StoreError {
-    StoreError::Refused("Redis gave an answer of an unexpected form".into())
-}
-
-fn in_words(error: &RedisError) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
-    }
-    match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
-    }
 }

@@ -1,0 +1,182 @@
+//! What is asked and told around the stream: the status, what an earlier run has left behind,
+//! the server itself.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::answers::{stream_state, text_of, unexpected};
+use super::{LAST_ID, Live, Memory, STATUS, Store, StoreError, StreamState, VALUES};
+use crate::status::Record;
+use crate::stream_id::{Cursor, StreamId};
+
+impl Store {
+    /// What an earlier run has left behind.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn memory(&mut self) -> Result<Memory, StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command
+            .arg(STATUS)
+            .arg("position")
+            .arg("lost")
+            .arg("dead_letters");
+        let fields = match self.command(&command) {
+            Ok(Value::Array(fields)) => fields,
+            // Somebody has put something else there: then nothing is remembered.
+            Ok(_) | Err(StoreError::Refused(_)) => return Ok(Memory::default()),
+            Err(error) => return Err(error),
+        };
+        let mut fields = fields.into_iter().map(|field| text_of(Some(field)));
+        let mut next = || fields.next().unwrap_or_default();
+        let position = next();
+        Ok(Memory {
+            position: position
+                .split_once(' ')
+                .map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
+            lost: next().parse().unwrap_or(0),
+            dead_letters: next().parse().unwrap_or(0),
+        })
+    }
+
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HSET");
+        command.arg(STATUS);
+        for (name, value) in record.fields() {
+            command.arg(name).arg(value);
+        }
+        self.command(&command).map(|_| ())
+    }
+
+    /// The status as it is stored, with what can be told of this very moment; `None` where
+    /// there is none.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .atomic()
+            .cmd("GET")
+            .arg(LAST_ID)
+            .cmd("HGETALL")
+            .arg(STATUS)
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(VALUES);
+        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
+        let Some(Value::Array(answers)) = answers.into_iter().next() else {
+            return Err(unexpected());
+        };
+        let mut answers = answers.into_iter();
+        let cursor = text_of(answers.next());
+        let stored = match answers.next() {
+            Some(Value::Array(fields)) if !fields.is_empty() => fields,
+            _ => return Ok(None),
+        };
+        let fields: HashMap<String, String> = stored
+            .chunks_exact(2)
+            .map(|pair| {
+                (
+                    text_of(Some(pair[0].clone())),
+                    text_of(Some(pair[1].clone())),
+                )
+            })
+            .collect();
+        let accounted = fields
+            .get("position")
+            .and_then(|position| position.split_once(' '))
+            .filter(|(of, _)| *of == cursor)
+            .and_then(|(_, accounted)| accounted.parse::<u64>().ok());
+        let added = match stream_state(answers.next()) {
+            Ok(StreamState::Present { added, .. }) => added,
+            _ => None,
+        };
+        let after = match cursor.parse() {
+            Ok(Cursor::After(id)) => id,
+            _ => StreamId::ZERO,
+        };
+        Ok(Some(Live {
+            record: Record::from_fields(|name| fields.get(name).cloned()),
+            backlog: added
+                .zip(accounted)
+                .map(|(added, accounted)| added.saturating_sub(accounted)),
+            accounted,
+            cursor,
+            oldest: self.oldest(after).unwrap_or_default(),
+            running: self.service_is_connected()?,
+        }))
+    }
+
+    /// Whether the service has a connection to this Redis.
+    fn service_is_connected(&mut self) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("LIST");
+        let clients = text_of(Some(self.command(&command)?));
+        Ok(clients
+            .lines()
+            .any(|line| line.split(' ').any(|field| field == "name=mqtt-handler")))
+    }
+
+    /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
+    /// or does not say.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn hazards(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let policy = self.setting("maxmemory-policy")?;
+        if policy.starts_with("allkeys-") {
+            found.push(format!(
+                "maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"
+            ));
+        }
+        if self.setting("appendonly")? == "no" {
+            let saves = self.setting("save")?;
+            found.push(if saves.is_empty() {
+                "Redis stores nothing: unsent measurements and the cursor are lost when it stops; appendonly yes is safe".into()
+            } else {
+                "Redis stores snapshots only: after a power cut the last minutes are lost; appendonly yes is safe".into()
+            });
+        }
+        Ok(found)
+    }
+
+    /// The version of the server.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn version(&mut self) -> Result<String, StoreError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("server");
+        let info = text_of(Some(self.command(&command)?));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(line.unwrap_or("unknown").trim().to_string())
+    }
+
+    /// What Redis does when its memory is full; empty where this client may not ask.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn eviction_policy(&mut self) -> Result<String, StoreError> {
+        self.setting("maxmemory-policy")
+    }
+
+    /// A setting of the server; empty where this client may not ask.
+    fn setting(&mut self, name: &str) -> Result<String, StoreError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg(name);
+        match self.command(&command) {
+            Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),
+            Ok(_) | Err(StoreError::Refused(_)) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
