@@ -38,6 +38,9 @@ const SETTINGS_AGE: Duration = Duration::from_millis(900);
 /// Ahead of a reboot nothing is sent for so long; then it evidently did not come.
 const QUIET: Duration = Duration::from_secs(20);
 
+/// More refusals in a row than it takes to isolate poison: halvings, and what is held back.
+const MANY_REFUSED: u32 = 40;
+
 pub struct Poller {
     batch: BatchLimits,
     keep_sent: Option<u64>,
@@ -65,6 +68,8 @@ pub struct Poller {
     /// Who waits for the quiet ahead of a reboot.
     quiesced: Option<Sender<()>>,
     refusals: Backoff,
+    /// Lists in a row that the broker has refused for what they hold.
+    refused: u32,
     redis_backoff: Backoff,
     redis_since: Option<Instant>,
     redis_retry: Option<Instant>,
@@ -108,6 +113,7 @@ impl Poller {
             hold: None,
             quiesced: None,
             refusals: Backoff::default(),
+            refused: 0,
             redis_backoff: Backoff::default(),
             redis_since: None,
             redis_retry: None,
@@ -271,6 +277,7 @@ impl Poller {
             Event::Resume => self.hold = None,
             Event::Answer(Ok(())) => {
                 self.refusals.reset();
+                self.refused = 0;
                 if let Some(progress) = self.delivery.confirmed() {
                     self.progressed(progress);
                 }
@@ -282,7 +289,14 @@ impl Poller {
     fn failed(&mut self, failure: Failure, reason: &str) {
         self.delivery.failed(failure, reason);
         self.forget_read();
-        if failure == Failure::Unwelcome {
+        self.refused = if failure == Failure::Refused {
+            self.refused + 1
+        } else {
+            0
+        };
+        // A refusal of one list is the list's; a long row of them is the broker's, and without
+        // a wait it would go round as fast as the network allows.
+        if failure == Failure::Unwelcome || self.refused >= MANY_REFUSED {
             let wait = self.refusals.next_slowed(backoff::random());
             error!(
                 "measurements are not accepted on {:?}: {reason} (see mqtt.topic_values and the ACL of the broker); next attempt in {:.1} s",

@@ -373,6 +373,27 @@ fn a_message_size_limit_of_the_broker_is_kept_to_under_mqtt_5() {
 }
 
 #[test]
+fn a_broker_that_refuses_everything_is_not_hammered_and_nothing_is_thrown_out() {
+    // Large enough for commands, too small for any measurement.
+    for limit in ["message_size_limit 60", "max_packet_size 130"] {
+        let world = World::with_broker(limit);
+        world.redis.fill(1, 1000);
+        let service = world.start();
+        service.wait_for_log("measurements are not accepted on");
+        let (lines, cpu, begun) = (service.log().len(), service.cpu(), Instant::now());
+        assert!(lines < 80, "{lines} lines");
+        assert!(!holds_within(Duration::from_secs(6), || world
+            .redis
+            .cursor()
+            .is_some()));
+        assert!(service.log().len() - lines < 30, "{:?}", service.log());
+        let share = (service.cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+        assert!(share < 0.05, "{share} of a core");
+        assert!(dead_letters(&world.redis).is_empty());
+    }
+}
+
+#[test]
 fn a_redis_that_may_forget_is_warned_about() {
     let mut world = World::new();
     world.redis = Redis::start(&["--maxmemory-policy", "allkeys-lru", "--appendonly", "no"]);

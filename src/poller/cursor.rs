@@ -34,6 +34,7 @@ pub struct Stored {
     mismatches: Option<(Instant, u32)>,
     refused: bool,
     passed_since_trim: u64,
+    trim_refused: bool,
 }
 
 impl Stored {
@@ -249,7 +250,14 @@ impl Poller {
         let slack = if keep > 1000 { keep / 10 } else { 0 };
         if self.stored.passed_since_trim > slack {
             self.stored.passed_since_trim = 0;
-            self.store.trim_sent(self.delivery.cursor(), keep)?;
+            match self.store.trim_sent(self.delivery.cursor(), keep) {
+                Err(StoreError::Refused(reason)) => {
+                    if !std::mem::replace(&mut self.stored.trim_refused, true) {
+                        warn!("Redis does not trim the stream (main.keep_sent): {reason}");
+                    }
+                }
+                other => return other,
+            }
         }
         Ok(())
     }

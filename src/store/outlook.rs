@@ -7,8 +7,11 @@ use redis::Value;
 
 use super::answers::{stream_state, text_of, unexpected};
 use super::{LAST_ID, Live, Memory, STATUS, Store, StoreError, StreamState, VALUES};
-use crate::status::Record;
+use crate::status::{self, Record};
 use crate::stream_id::{Cursor, StreamId};
+
+/// A status that is older has missed its heartbeat.
+const STALE_MS: u64 = 90_000;
 
 impl Store {
     /// What an earlier run has left behind.
@@ -101,26 +104,35 @@ impl Store {
             Ok(Cursor::After(id)) => id,
             _ => StreamId::ZERO,
         };
+        let record = Record::from_fields(|name| fields.get(name).cloned());
+        let age = status::now().saturating_sub(record.updated);
+        let running = self.service_is_connected()?.unwrap_or(age < STALE_MS);
         Ok(Some(Live {
-            record: Record::from_fields(|name| fields.get(name).cloned()),
+            record,
             backlog: added
                 .zip(accounted)
                 .map(|(added, accounted)| added.saturating_sub(accounted)),
             accounted,
             cursor,
             oldest: self.oldest(after).unwrap_or_default(),
-            running: self.service_is_connected()?,
+            running,
         }))
     }
 
-    /// Whether the service has a connection to this Redis.
-    fn service_is_connected(&mut self) -> Result<bool, StoreError> {
+    /// Whether the service has a connection to this Redis; `None` where this client may not
+    /// ask.
+    fn service_is_connected(&mut self) -> Result<Option<bool>, StoreError> {
         let mut command = redis::cmd("CLIENT");
         command.arg("LIST");
-        let clients = text_of(Some(self.command(&command)?));
-        Ok(clients
-            .lines()
-            .any(|line| line.split(' ').any(|field| field == "name=mqtt-handler")))
+        match self.command(&command) {
+            Ok(clients) => {
+                let clients = text_of(Some(clients));
+                let mut fields = clients.lines().flat_map(|line| line.split(' '));
+                Ok(Some(fields.any(|field| field == "name=mqtt-handler")))
+            }
+            Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
