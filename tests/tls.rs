@@ -240,6 +240,50 @@ fn tls_is_used_when_asked_and_never_given_up() {
 }
 
 #[test]
+fn a_version_of_tls_below_1_2_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let certificates = Certificates::make(folder.path());
+    let port = free_port();
+    // The server would speak it; whether this system still allows it at all, it is not spoken.
+    let mut server = std::process::Command::new("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-tls1_1",
+            "-cipher",
+            "ALL:@SECLEVEL=0",
+            "-quiet",
+        ])
+        .args([
+            "-cert",
+            &certificates.path("good.pem"),
+            "-key",
+            &certificates.path("good.key"),
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("openssl");
+    wait_until("the server listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let service = Service::start(&[
+        ("REDIS_PORT", free_port().to_string()),
+        ("MQTT_HOST", "localhost".into()),
+        ("MQTT_PORT", port.to_string()),
+        ("MQTT_TLS_CA_CERTS", certificates.path("ca.pem")),
+    ]);
+    let told = holds_within(support::PATIENCE, || {
+        service.count_log("speaks no TLS of version 1.2 or newer") > 0
+    });
+    drop(server.kill());
+    drop(server.wait());
+    assert!(told, "{}", service.log().join("\n"));
+}
+
+#[test]
 fn a_certificate_that_was_replaced_is_used_at_the_next_connect() {
     let site = Site::start(&["good"]);
     let proxy = Proxy::start(site.port("good", true));
