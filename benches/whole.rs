@@ -12,7 +12,7 @@ use mqtt_handler::config::Config;
 use mqtt_handler::mqtt::{Broker, Message};
 use support::certificates::Certificates;
 use support::proxy::{Behaviour, Proxy};
-use support::service::cpu;
+use support::service::{between, cpu};
 use support::{Mosquitto, Receiver, Redis, Service, free_port, wait_until};
 
 struct Row {
@@ -127,13 +127,8 @@ fn site(certificates: &Certificates) -> Site {
 }
 
 fn settings(redis: u16, mqtt: u16, more: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
-        ("REDIS_HOST", "127.0.0.1".to_string()),
-        ("REDIS_PORT", redis.to_string()),
-        ("MQTT_HOST", "127.0.0.1".into()),
-        ("MQTT_PORT", mqtt.to_string()),
-        ("BALENA_DEVICE_UUID", "u1".into()),
-    ];
+    let mut settings = between(redis, mqtt);
+    settings.push(("BALENA_DEVICE_UUID", "u1".into()));
     settings.extend_from_slice(more);
     settings
 }

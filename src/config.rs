@@ -5,7 +5,10 @@
 
 mod source;
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::topic;
@@ -332,36 +335,29 @@ impl Check<'_> {
         self.faults.push(self.source.fault(value, allowed));
     }
 
-    fn number(
+    fn number(&mut self, section: &str, name: &str, range: RangeInclusive<f64>, unit: &str) -> f64 {
+        self.ranged(section, name, range, &format!("a number of {unit}"))
+    }
+
+    fn whole(&mut self, section: &str, name: &str, range: RangeInclusive<u64>) -> u64 {
+        self.ranged(section, name, range, "a whole number")
+    }
+
+    fn ranged<T: FromStr + PartialOrd + Display + Copy>(
         &mut self,
         section: &str,
         name: &str,
-        range: std::ops::RangeInclusive<f64>,
-        unit: &str,
-    ) -> f64 {
-        match self.text(section, name).parse::<f64>() {
+        range: RangeInclusive<T>,
+        what: &str,
+    ) -> T {
+        match self.text(section, name).parse::<T>() {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let (from, to) = (range.start(), range.end());
                 self.fault(
                     section,
                     name,
-                    &format!("expected a number of {unit} from {from} to {to}"),
-                );
-                *range.start()
-            }
-        }
-    }
-
-    fn whole(&mut self, section: &str, name: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
-        match self.text(section, name).parse::<u64>() {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                let (from, to) = (range.start(), range.end());
-                self.fault(
-                    section,
-                    name,
-                    &format!("expected a whole number from {from} to {to}"),
+                    &format!("expected {what} from {from} to {to}"),
                 );
                 *range.start()
             }

@@ -706,15 +706,15 @@ fn a_refused_subscription_is_an_error_that_names_the_topic() {
     );
     let redis = support::Redis::start(&[]);
     for version in ["5", "3.1.1"] {
-        let service = Service::start(&[
-            ("REDIS_HOST", "127.0.0.1".into()),
-            ("REDIS_PORT", redis.port.to_string()),
-            ("MQTT_HOST", "127.0.0.1".into()),
-            ("MQTT_PORT", broker.port.to_string()),
-            ("BALENA_DEVICE_UUID", "u1".into()),
-            ("MQTT_TOPIC_REQUEST", "forbidden/commands".into()),
-            ("MQTT_VERSION", version.into()),
-        ]);
+        let service = Service::between(
+            redis.port,
+            broker.port,
+            &[
+                ("BALENA_DEVICE_UUID", "u1".into()),
+                ("MQTT_TOPIC_REQUEST", "forbidden/commands".into()),
+                ("MQTT_VERSION", version.into()),
+            ],
+        );
         service.wait_for_log(
             "no commands arrive on \"forbidden/commands\": the subscription was refused",
         );

@@ -335,14 +335,14 @@ fn a_forbidden_topic_moves_no_cursor_under_mqtt_5() {
     let receiver = Receiver::start(broker.port, &["#"]);
     let redis = Redis::start(&[]);
     redis.fill(1, 10);
-    let service = Service::start(&[
-        ("REDIS_HOST", "127.0.0.1".into()),
-        ("REDIS_PORT", redis.port.to_string()),
-        ("MQTT_HOST", "127.0.0.1".into()),
-        ("MQTT_PORT", broker.port.to_string()),
-        ("BALENA_DEVICE_UUID", "u1".into()),
-        ("INTERVAL_SECONDS", "0.1".into()),
-    ]);
+    let service = Service::between(
+        redis.port,
+        broker.port,
+        &[
+            ("BALENA_DEVICE_UUID", "u1".into()),
+            ("INTERVAL_SECONDS", "0.1".into()),
+        ],
+    );
     service.wait_for_log("measurements are not accepted on \"iot-projekt/device/u1/values\": the broker does not authorize it");
     assert!(!holds_within(Duration::from_secs(3), || redis
         .cursor()

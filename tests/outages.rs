@@ -10,13 +10,11 @@ use support::{Mosquitto, Receiver, Redis, Service, World, free_port, holds_withi
 #[test]
 fn the_service_starts_first_and_both_servers_come_later() {
     let (redis_port, mqtt_port) = (free_port(), free_port());
-    let service = Service::start(&[
-        ("REDIS_HOST", "127.0.0.1".into()),
-        ("REDIS_PORT", redis_port.to_string()),
-        ("MQTT_HOST", "127.0.0.1".into()),
-        ("MQTT_PORT", mqtt_port.to_string()),
-        ("BALENA_DEVICE_UUID", "u1".into()),
-    ]);
+    let service = Service::between(
+        redis_port,
+        mqtt_port,
+        &[("BALENA_DEVICE_UUID", "u1".into())],
+    );
     service.wait_for_log("Redis: 127.0.0.1");
     service.wait_for_log("connection refused: nothing listens there (see mqtt.host, mqtt.port)");
     let begun = Instant::now();

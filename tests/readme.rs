@@ -116,15 +116,15 @@ fn the_acl_file_lets_a_fleet_work_and_keeps_devices_apart() {
     let redis = Redis::start(&[]);
     redis.fill(1, 10);
     let device = |topics: &str| {
-        Service::start(&[
-            ("REDIS_HOST", "127.0.0.1".into()),
-            ("REDIS_PORT", redis.port.to_string()),
-            ("MQTT_HOST", "127.0.0.1".into()),
-            ("MQTT_PORT", broker.port.to_string()),
-            ("MQTT_USERNAME", "u1".into()),
-            ("MQTT_PASSWORD", "secret".into()),
-            ("BALENA_DEVICE_UUID", topics.into()),
-        ])
+        Service::between(
+            redis.port,
+            broker.port,
+            &[
+                ("MQTT_USERNAME", "u1".into()),
+                ("MQTT_PASSWORD", "secret".into()),
+                ("BALENA_DEVICE_UUID", topics.into()),
+            ],
+        )
     };
     let service = device("u1");
     wait_until("measurements arrive", || backend.distinct() == 10);

@@ -294,15 +294,15 @@ fn a_broker_that_forbids_the_status_does_not_disturb_the_measurements() {
         let broker = Mosquitto::start_in(keep, extra);
         let receiver = Receiver::start(broker.port, &["#"]);
         let redis = Redis::start(&[]);
-        let service = Service::start(&[
-            ("REDIS_HOST", "127.0.0.1".into()),
-            ("REDIS_PORT", redis.port.to_string()),
-            ("MQTT_HOST", "127.0.0.1".into()),
-            ("MQTT_PORT", broker.port.to_string()),
-            ("BALENA_DEVICE_UUID", "u1".into()),
-            ("INTERVAL_SECONDS", "0.1".into()),
-            (TOPIC.0, TOPIC.1.into()),
-        ]);
+        let service = Service::between(
+            redis.port,
+            broker.port,
+            &[
+                ("BALENA_DEVICE_UUID", "u1".into()),
+                ("INTERVAL_SECONDS", "0.1".into()),
+                (TOPIC.0, TOPIC.1.into()),
+            ],
+        );
         service.wait_for_log("no status on \"iot-projekt/device/u1/status\"");
         redis.fill(1, 500);
         wait_until("the measurements arrive", || receiver.distinct() == 500);

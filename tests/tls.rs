@@ -338,15 +338,15 @@ fn wrong_credentials_are_told_with_the_settings_to_look_at() {
             ("", "right", false),
             ("", "", false),
         ] {
-            let service = Service::start(&[
-                ("REDIS_HOST", "127.0.0.1".into()),
-                ("REDIS_PORT", redis.port.to_string()),
-                ("MQTT_HOST", "127.0.0.1".into()),
-                ("MQTT_PORT", broker.port.to_string()),
-                ("MQTT_USERNAME", user.into()),
-                ("MQTT_PASSWORD", password.into()),
-                ("MQTT_VERSION", version.into()),
-            ]);
+            let service = Service::between(
+                redis.port,
+                broker.port,
+                &[
+                    ("MQTT_USERNAME", user.into()),
+                    ("MQTT_PASSWORD", password.into()),
+                    ("MQTT_VERSION", version.into()),
+                ],
+            );
             let expected = if good {
                 "connected to 127"
             } else {

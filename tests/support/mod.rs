@@ -88,13 +88,9 @@ impl World {
 
     /// The settings under which the binary finds them.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("REDIS_HOST", "127.0.0.1".into()),
-            ("REDIS_PORT", self.redis.port.to_string()),
-            ("MQTT_HOST", "127.0.0.1".into()),
-            ("MQTT_PORT", self.broker.port.to_string()),
-            ("BALENA_DEVICE_UUID", "u1".into()),
-        ]
+        let mut settings = service::between(self.redis.port, self.broker.port);
+        settings.push(("BALENA_DEVICE_UUID", "u1".into()));
+        settings
     }
 
     pub fn start(&self) -> Service {

@@ -179,17 +179,17 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
 }
 
 fn start(redis: &Proxy, mqtt: &Proxy) -> Service {
-    Service::start(&[
-        ("REDIS_HOST", "127.0.0.1".into()),
-        ("REDIS_PORT", redis.port.to_string()),
-        ("MQTT_HOST", "127.0.0.1".into()),
-        ("MQTT_PORT", mqtt.port.to_string()),
-        ("BALENA_DEVICE_UUID", "u1".into()),
-        ("INTERVAL_SECONDS", "0.2".into()),
-        ("BATCH_MAX_COUNT", LIST.to_string()),
-        ("MQTT_ACK_TIMEOUT_SECONDS", "3".into()),
-        ("MQTT_KEEPALIVE_SECONDS", "5".into()),
-    ])
+    Service::between(
+        redis.port,
+        mqtt.port,
+        &[
+            ("BALENA_DEVICE_UUID", "u1".into()),
+            ("INTERVAL_SECONDS", "0.2".into()),
+            ("BATCH_MAX_COUNT", LIST.to_string()),
+            ("MQTT_ACK_TIMEOUT_SECONDS", "3".into()),
+            ("MQTT_KEEPALIVE_SECONDS", "5".into()),
+        ],
+    )
 }
 
 impl Rig {

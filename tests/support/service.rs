@@ -57,6 +57,16 @@ pub fn command() -> Command {
     command
 }
 
+/// The variables that point to servers on these ports of this machine.
+pub fn between(redis: u16, broker: u16) -> Vec<(&'static str, String)> {
+    vec![
+        ("REDIS_HOST", "127.0.0.1".into()),
+        ("REDIS_PORT", redis.to_string()),
+        ("MQTT_HOST", "127.0.0.1".into()),
+        ("MQTT_PORT", broker.to_string()),
+    ]
+}
+
 pub struct Service {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -64,6 +74,14 @@ pub struct Service {
 }
 
 impl Service {
+    /// Starts between a Redis and a broker on these ports of this machine, with further
+    /// variables, which win.
+    pub fn between(redis: u16, broker: u16, more: &[(&'static str, String)]) -> Service {
+        let mut variables = between(redis, broker);
+        variables.extend_from_slice(more);
+        Service::start(&variables)
+    }
+
     /// Starts with an empty file and these variables.
     pub fn start(variables: &[(&'static str, String)]) -> Service {
         Service::start_with_file("", variables)
