@@ -68,6 +68,8 @@ pub struct Ledger {
     pub produced: u64,
     pub received: u64,
     pub lost: u64,
+    /// What the service itself says was removed by others: nobody did.
+    pub told_lost: u64,
     pub out_of_order: u64,
     pub repeated: u64,
     pub repeats_allowed: u64,
@@ -95,6 +97,7 @@ impl fmt::Display for Ledger {
             ("produced", self.produced),
             ("received", self.received),
             ("lost", self.lost),
+            ("told as lost", self.told_lost),
             ("out of order", self.out_of_order),
             ("repeated", self.repeated),
             ("repeats allowed", self.repeats_allowed),
@@ -121,6 +124,7 @@ impl Ledger {
     /// What must hold after any schedule.
     pub fn check(&self) {
         assert_eq!(self.lost, 0, "lost\n{self}");
+        assert_eq!(self.told_lost, 0, "told as lost\n{self}");
         assert_eq!(self.out_of_order, 0, "out of order\n{self}");
         assert!(self.repeated <= self.repeats_allowed, "repeated\n{self}");
         assert!(
@@ -366,6 +370,8 @@ impl Rig {
         self.note_process();
         self.ledger.descriptors.1 = self.service.descriptors();
         self.ledger.threads.1 = self.service.threads();
+        let told: Option<String> = self.redis.command(&["HGET", "mqtt_sender:status", "lost"]);
+        self.ledger.told_lost = told.and_then(|text| text.parse().ok()).unwrap_or(0);
         let ids = self.receiver.ids();
         let arrived: HashSet<(u64, u64)> = ids.iter().copied().collect();
         let first = first_arrivals(&ids);
