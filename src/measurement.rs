@@ -126,19 +126,20 @@ impl Encoder {
         let mut double = false;
         if entry.pairs().len() <= FEW_FIELDS {
             for (index, (name, value)) in entry.pairs().enumerate() {
-                let name = wire_name(name, &mut clean);
-                let same = |(other, _): &(&[u8], &[u8])| wire_name(other, &mut true) == name;
-                if entry.pairs().take(index).any(|pair| same(&pair)) {
+                if entry
+                    .pairs()
+                    .take(index)
+                    .any(|(other, _)| same_on_the_wire(other, name))
+                {
                     double = true;
                     continue;
                 }
-                let last = entry.pairs().skip(index + 1).rfind(same);
-                field(
-                    out,
-                    &name,
-                    last.map_or(value, |(_, value)| value),
-                    &mut clean,
-                );
+                let last = entry
+                    .pairs()
+                    .skip(index + 1)
+                    .rfind(|(other, _)| same_on_the_wire(other, name));
+                let value = last.map_or(value, |(_, value)| value);
+                field(out, &wire_name(name, &mut clean), value, &mut clean);
             }
         } else {
             let mut at = HashMap::new();
@@ -168,6 +169,14 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8], clean: &mut bool) {
     string(out, name);
     out.push(b':');
     string(out, &text(value, clean));
+}
+
+/// Whether two fields are sent under the same name. Ordinary names are compared as they are.
+fn same_on_the_wire(one: &[u8], other: &[u8]) -> bool {
+    let is_ordinary = |name: &[u8]| name.first() != Some(&b'_') && name.is_ascii();
+    one == other
+        || !(is_ordinary(one) && is_ordinary(other))
+            && wire_name(one, &mut true) == wire_name(other, &mut true)
 }
 
 /// The name under which a sensor field is sent: a reserved one gets one more underscore.
