@@ -1,6 +1,6 @@
 //! `--status`: the state of the running service from Redis, for people and for programs.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -51,18 +51,19 @@ pub fn run(config: &Config, json: bool, watch: bool) -> Result<Verdict, StoreErr
     loop {
         let look = look(&mut store)?;
         let verdict = verdict(&look);
-        if watch {
-            // Home and clear: the screen is drawn anew.
-            print!("\x1b[H\x1b[2J");
-        }
-        match look {
-            None if json => println!(r#"{{"running":false}}"#),
-            None => println!("There is no status in Redis: the service has never run here."),
-            Some(look) if json => println!("{}", render_json(&look, verdict)),
-            Some(look) => print!(
-                "{}",
-                render(&look, verdict, std::io::stdout().is_terminal())
-            ),
+        let text = match look {
+            None if json => "{\"running\":false}\n".to_string(),
+            None => "There is no status in Redis: the service has never run here.\n".to_string(),
+            Some(look) if json => render_json(&look, verdict) + "\n",
+            Some(look) => render(&look, verdict, std::io::stdout().is_terminal()),
+        };
+        // Home and clear: the screen is drawn anew.
+        let clear = if watch { "\x1b[H\x1b[2J" } else { "" };
+        let written =
+            write!(std::io::stdout(), "{clear}{text}").and_then(|()| std::io::stdout().flush());
+        if written.is_err() {
+            // Nobody reads any more, as in a pipe to `head`.
+            return Ok(verdict);
         }
         if !watch {
             return Ok(verdict);
