@@ -2,7 +2,7 @@
 //! of the broker.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ struct Seen {
 
 pub struct Receiver {
     client: Client,
+    options: MqttOptions,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
 }
@@ -48,45 +49,31 @@ impl Receiver {
         if let Some((name, password)) = credentials {
             options.set_credentials(name, password);
         }
-        let (client, mut connection) = Client::new(options, 100);
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let ready = Arc::new(AtomicBool::new(false));
+        let ready = Arc::new(AtomicUsize::new(0));
+        let (client, stop) = listen(options.clone(), seen.clone(), ready.clone());
         for filter in filters {
             client
                 .subscribe(*filter, QoS::AtLeastOnce)
                 .expect("subscribe");
         }
-        let (to, stopped, acknowledged, wanted) =
-            (seen.clone(), stop.clone(), ready.clone(), filters.len());
-        std::thread::spawn(move || {
-            let mut missing = wanted;
-            for event in connection.iter() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                match event {
-                    Ok(Event::Incoming(Packet::Publish(publish))) => {
-                        to.lock().expect("seen").note(
-                            publish.topic,
-                            publish.payload.to_vec(),
-                            publish.qos as u8,
-                        );
-                    }
-                    Ok(Event::Incoming(Packet::SubAck(_))) => {
-                        missing = missing.saturating_sub(1);
-                        acknowledged.store(missing == 0, Ordering::Relaxed);
-                    }
-                    Ok(_) => {}
-                    // The broker is away; the library connects again at the next turn.
-                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
-                }
-            }
-        });
         wait_until("the receiver has subscribed", || {
-            ready.load(Ordering::Relaxed)
+            ready.load(Ordering::Relaxed) == filters.len()
         });
-        Receiver { client, seen, stop }
+        Receiver {
+            client,
+            options,
+            seen,
+            stop,
+        }
+    }
+
+    /// Goes on with the same session over a new connection: the broker then sends again what it
+    /// still holds for it.
+    pub fn resume(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ready = Arc::new(AtomicUsize::new(0));
+        (self.client, self.stop) = listen(self.options.clone(), self.seen.clone(), ready);
     }
 
     /// Publishes a message of QoS 1, for commands.
@@ -141,6 +128,38 @@ impl Receiver {
     pub fn forget_payloads(&self) {
         self.seen.lock().expect("seen").messages.clear();
     }
+}
+
+/// Collects what arrives until the flag is raised; counts acknowledged subscriptions.
+fn listen(
+    options: MqttOptions,
+    seen: Arc<Mutex<Seen>>,
+    ready: Arc<AtomicUsize>,
+) -> (Client, Arc<AtomicBool>) {
+    let (client, mut connection) = Client::new(options, 100);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    std::thread::spawn(move || {
+        for event in connection.iter() {
+            if stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            match event {
+                Ok(Event::Incoming(Packet::Publish(publish))) => seen.lock().expect("seen").note(
+                    publish.topic,
+                    publish.payload.to_vec(),
+                    publish.qos as u8,
+                ),
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    ready.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(_) => {}
+                // The broker is away; the library connects again at the next turn.
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    });
+    (client, stop)
 }
 
 impl Drop for Receiver {

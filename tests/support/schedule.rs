@@ -68,6 +68,10 @@ pub struct Ledger {
     pub produced: u64,
     pub received: u64,
     pub lost: u64,
+    /// The cursor has reached the end of the stream.
+    pub confirmed: bool,
+    /// Stalls of the receiver's own connection.
+    pub stalls: u64,
     /// What the service itself says was removed by others: nobody did.
     pub told_lost: u64,
     pub out_of_order: u64,
@@ -101,6 +105,7 @@ impl fmt::Display for Ledger {
             ("out of order", self.out_of_order),
             ("repeated", self.repeated),
             ("repeats allowed", self.repeats_allowed),
+            ("stalls of the receiver", self.stalls),
             ("reconnects to the broker", self.reconnects),
             ("log lines", self.log_lines),
             ("peak memory, KiB", self.peak_memory),
@@ -123,6 +128,7 @@ impl fmt::Display for Ledger {
 impl Ledger {
     /// What must hold after any schedule.
     pub fn check(&self) {
+        assert!(self.confirmed, "not all confirmed\n{self}");
         assert_eq!(self.lost, 0, "lost\n{self}");
         assert_eq!(self.told_lost, 0, "told as lost\n{self}");
         assert_eq!(self.out_of_order, 0, "out of order\n{self}");
@@ -359,10 +365,17 @@ impl Rig {
             .last()
             .map(|(ms, seq)| format!("({ms}-{seq}"))
             .expect("a stream");
-        let done = holds_within(Duration::from_secs(240), || {
+        self.ledger.confirmed = holds_within(Duration::from_secs(240), || {
             self.redis.cursor().as_deref() == Some(&last)
-                && self.receiver.distinct() >= produced.len()
         });
+        let arrived = |receiver: &Receiver| receiver.distinct() >= produced.len();
+        if !holds_within(Duration::from_secs(20), || arrived(&self.receiver)) {
+            // What the broker has confirmed is the broker's: it may still hold it for a receiver
+            // whose connection has stalled. What was never published does not come this way.
+            self.ledger.stalls += 1;
+            self.receiver.resume();
+            holds_within(Duration::from_secs(60), || arrived(&self.receiver));
+        }
         if self.ledger.descriptors.0 == 0 {
             (self.ledger.descriptors.0, self.ledger.threads.0) =
                 (self.service.descriptors(), self.service.threads());
@@ -382,7 +395,7 @@ impl Rig {
         self.ledger.out_of_order =
             first.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
         self.ledger.repeated = (ids.len() - arrived.len()) as u64;
-        if !done {
+        if !self.ledger.confirmed {
             let log = self.service.log();
             eprintln!(
                 "not settled; the log ends with\n{}",
