@@ -391,7 +391,16 @@ impl Rig {
         self.ledger.time = begun.elapsed();
         self.ledger.produced = produced.len() as u64;
         self.ledger.received = arrived.len() as u64;
-        self.ledger.lost = produced.iter().filter(|id| !arrived.contains(id)).count() as u64;
+        let missing: Vec<(u64, u64)> = produced
+            .iter()
+            .filter(|id| !arrived.contains(id))
+            .copied()
+            .collect();
+        self.ledger.lost = missing.len() as u64;
+        if let (Some(first), Some(last)) = (missing.first(), missing.last()) {
+            let end = produced.last();
+            eprintln!("missing: {first:?} to {last:?}; the stream ends at {end:?}");
+        }
         self.ledger.out_of_order =
             first.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
         self.ledger.repeated = (ids.len() - arrived.len()) as u64;
