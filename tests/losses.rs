@@ -11,26 +11,16 @@ use mqtt_handler::config::Config;
 use mqtt_handler::mqtt::{Broker, Message};
 use support::Mosquitto;
 use support::proxy::{Behaviour, Proxy};
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
-}
-
-fn status(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .unwrap_or_default();
-    line.split_whitespace()
-        .next()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
-}
+use support::service::{descriptors, status_field};
 
 /// What this process holds: descriptors, threads, memory in KiB.
 fn held() -> (usize, u64, u64) {
-    (descriptors(), status("Threads:"), status("VmRSS:"))
+    let own = std::process::id();
+    (
+        descriptors(own),
+        status_field(own, "Threads:"),
+        status_field(own, "VmRSS:"),
+    )
 }
 
 #[test]
