@@ -1,26 +1,29 @@
-//! Encoding a list of measurements, the pure part of the way from Redis to the broker.
+//! The pure part of the way from Redis to the broker: reading a page, and encoding a list of it.
 
-use std::collections::VecDeque;
+use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mqtt_handler::config::BatchLimits;
-use mqtt_handler::measurement::{Encoder, Entry};
-use mqtt_handler::stream_id::StreamId;
+use mqtt_handler::measurement::Encoder;
+use mqtt_handler::store::Page;
 use mqtt_handler::topic::Identity;
 
-fn entries(count: u64, fields: usize) -> VecDeque<Entry> {
-    let fields: Vec<Vec<u8>> = (0..fields)
-        .flat_map(|n| [format!("sensor_{n}_celsius").into_bytes(), b"20.3".to_vec()])
-        .collect();
-    (1..=count)
-        .map(|ms| Entry {
-            id: StreamId::new(1_621_122_796_939 + ms, 0),
-            fields: fields.clone(),
-        })
-        .collect()
+/// The reply of Redis to a request for a page.
+fn reply(count: u64, fields: usize) -> Vec<u8> {
+    let string = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let mut reply = format!("*{count}\r\n");
+    for ms in 1..=count {
+        let id = string(&format!("{}-0", 1_621_122_796_939 + ms));
+        reply += &format!("*2\r\n{id}*{}\r\n", 2 * fields);
+        for n in 0..fields {
+            reply += &string(&format!("sensor_{n}_celsius"));
+            reply += &string("20.3");
+        }
+    }
+    reply.into_bytes()
 }
 
-fn encode(criterion: &mut Criterion) {
+fn read_and_encode(criterion: &mut Criterion) {
     let identity = Identity {
         device_uuid: "0123456789abcdef0123456789abcdef".into(),
         device_type: "raspberrypi4-64".into(),
@@ -31,21 +34,25 @@ fn encode(criterion: &mut Criterion) {
         max_bytes: 10_000_000,
         max_count: 1000,
     };
-    let mut group = criterion.benchmark_group("encode a list of 300");
+    let mut group = criterion.benchmark_group("a page of 300");
     group.throughput(Throughput::Elements(300));
     for fields in [2, 10, 50] {
-        let page = entries(300, fields);
-        let mut encoder = Encoder::new(&identity);
-        group.bench_function(format!("{fields} fields"), |bencher| {
+        let reply = reply(300, fields);
+        group.bench_function(format!("read, {fields} fields"), |bencher| {
             bencher.iter_batched(
-                || page.clone(),
-                |mut page| encoder.batch(&mut page, limits),
+                || reply.clone(),
+                |reply| Page::new(reply, 0, None),
                 BatchSize::SmallInput,
             );
+        });
+        let page = Page::new(reply, 0, None).expect("a page");
+        let mut encoder = Encoder::new(&identity);
+        group.bench_function(format!("encode, {fields} fields"), |bencher| {
+            bencher.iter(|| encoder.batch(black_box(&page).entries(), limits));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, encode);
+criterion_group!(benches, read_and_encode);
 criterion_main!(benches);

@@ -337,9 +337,9 @@ impl Dispatcher {
             limits.max_bytes = limits
                 .max_bytes
                 .min(self.channels.maximum_payload.load(Ordering::Relaxed));
-            let entries = self.store.range((first, last), wanted).map_err(in_words);
-            let mut entries = entries.map_err(|error| after(sent, &error))?;
-            let Some(batch) = self.encoder.batch(&mut entries, limits) else {
+            let read = self.store.range((first, last), wanted).map_err(in_words);
+            let entries = read.map_err(|error| after(sent, &error))?;
+            let Some(batch) = self.encoder.batch(entries.entries(), limits) else {
                 return Ok(Some(sent));
             };
             let (next, size, measurements) = (batch.last.next(), batch.payload.len(), batch.count);
@@ -352,7 +352,7 @@ impl Dispatcher {
                     }
                     first = next;
                     tries = 0;
-                    let all_fitted = entries.is_empty();
+                    let all_fitted = measurements == entries.len();
                     page = if all_fitted {
                         page * 2
                     } else {

@@ -5,7 +5,7 @@
 //! "Message format" of the README.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::Write;
 
 use crate::config::BatchLimits;
@@ -24,20 +24,11 @@ const RESERVED: [&str; 5] = [
 /// Up to this many fields, looking for equal names pairwise beats a hash map.
 const FEW_FIELDS: usize = 16;
 
-/// One entry of the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+/// One entry of the stream: its ID, and its names and values in their order.
+#[derive(Debug)]
+pub struct Entry<Fields> {
     pub id: StreamId,
-    /// Names and values in turn: name, value, name, value …
-    pub fields: Vec<Vec<u8>>,
-}
-
-impl Entry {
-    fn pairs(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator {
-        self.fields
-            .chunks_exact(2)
-            .map(|pair| (&pair[0][..], &pair[1][..]))
-    }
+    pub fields: Fields,
 }
 
 /// A list of measurements, ready to be published.
@@ -86,24 +77,34 @@ impl Encoder {
         }
     }
 
-    /// Takes entries off the front for as long as the list stays within both limits, and at
-    /// least one: a single measurement that is too large goes alone. `None` if there is none.
-    pub fn batch(&mut self, entries: &mut VecDeque<Entry>, limits: BatchLimits) -> Option<Batch> {
-        let first = entries.front()?.id;
+    /// A list of the first entries, as many as stay within both limits, and at least one: a
+    /// single measurement that is too large goes alone. `None` if there is none.
+    pub fn batch<'a, Fields>(
+        &mut self,
+        entries: impl IntoIterator<Item = Entry<Fields>>,
+        limits: BatchLimits,
+    ) -> Option<Batch>
+    where
+        Fields: IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    {
+        let mut entries = entries.into_iter().take(limits.max_count).peekable();
+        let first = entries.peek()?.id;
         let mut batch = Batch {
             payload: Vec::new(),
             first,
             last: first,
             count: 0,
         };
+        let mut fields = Vec::new();
         batch.payload.push(b'[');
-        while batch.count < limits.max_count {
-            let Some(entry) = entries.front() else { break };
+        for entry in entries {
             let (length, before) = (batch.payload.len(), self.oddities);
             if batch.count > 0 {
                 batch.payload.push(b',');
             }
-            self.object(&mut batch.payload, entry);
+            fields.clear();
+            fields.extend(entry.fields);
+            self.object(&mut batch.payload, entry.id, &fields);
             // One byte is left for the closing bracket.
             if batch.count > 0 && batch.payload.len() + 1 > limits.max_bytes {
                 batch.payload.truncate(length);
@@ -112,49 +113,42 @@ impl Encoder {
             }
             batch.last = entry.id;
             batch.count += 1;
-            entries.pop_front();
         }
         batch.payload.push(b']');
         Some(batch)
     }
 
-    fn object(&mut self, out: &mut Vec<u8>, entry: &Entry) {
+    fn object(&mut self, out: &mut Vec<u8>, id: StreamId, fields: &[(&[u8], &[u8])]) {
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{{\"_id\":\"{}\"", entry.id);
+        let _ = write!(out, "{{\"_id\":\"{id}\"");
         out.extend_from_slice(&self.common);
         let mut clean = true;
         let mut double = false;
-        if entry.pairs().len() <= FEW_FIELDS {
-            for (index, (name, value)) in entry.pairs().enumerate() {
-                if entry
-                    .pairs()
-                    .take(index)
-                    .any(|(other, _)| same_on_the_wire(other, name))
-                {
+        if fields.len() <= FEW_FIELDS {
+            for (index, (name, value)) in fields.iter().enumerate() {
+                let same = |(other, _): &&(&[u8], &[u8])| same_on_the_wire(other, name);
+                if fields[..index].iter().any(|other| same(&other)) {
                     double = true;
                     continue;
                 }
-                let last = entry
-                    .pairs()
-                    .skip(index + 1)
-                    .rfind(|(other, _)| same_on_the_wire(other, name));
+                let last = fields[index + 1..].iter().rfind(same);
                 let value = last.map_or(value, |(_, value)| value);
                 field(out, &wire_name(name, &mut clean), value, &mut clean);
             }
         } else {
             let mut at = HashMap::new();
-            let mut fields: Vec<(Cow<str>, &[u8])> = Vec::with_capacity(entry.pairs().len());
-            for (name, value) in entry.pairs() {
+            let mut merged: Vec<(Cow<str>, &[u8])> = Vec::with_capacity(fields.len());
+            for (name, value) in fields {
                 let name = wire_name(name, &mut clean);
-                let index = *at.entry(name.clone()).or_insert(fields.len());
-                if index < fields.len() {
+                let index = *at.entry(name.clone()).or_insert(merged.len());
+                if index < merged.len() {
                     double = true;
-                    fields[index].1 = value;
+                    merged[index].1 = value;
                 } else {
-                    fields.push((name, value));
+                    merged.push((name, value));
                 }
             }
-            for (name, value) in fields {
+            for (name, value) in merged {
                 field(out, &name, value, &mut clean);
             }
         }
@@ -218,19 +212,18 @@ mod tests {
         })
     }
 
-    fn entry(ms: u64, fields: &[(&[u8], &[u8])]) -> Entry {
-        let fields = fields
-            .iter()
-            .flat_map(|(name, value)| [name.to_vec(), value.to_vec()]);
+    type Pair<'a> = (&'a [u8], &'a [u8]);
+
+    fn entry<'a>(ms: u64, fields: &[Pair<'a>]) -> Entry<Vec<Pair<'a>>> {
         Entry {
             id: StreamId::new(ms, 0),
-            fields: fields.collect(),
+            fields: fields.to_vec(),
         }
     }
 
     fn encoded(fields: &[(&[u8], &[u8])]) -> (String, Oddities) {
         let mut encoder = encoder();
-        let batch = encoder.batch(&mut VecDeque::from([entry(7, fields)]), WIDE);
+        let batch = encoder.batch([entry(7, fields)], WIDE);
         let payload = String::from_utf8(batch.map(|b| b.payload).unwrap_or_default()).unwrap();
         let head = r#"[{"_id":"7-0","_device_uuid":"u","_device_type":"t","_app_id":"1","_app_name":"n \"x\"""#;
         let tail = payload
@@ -290,20 +283,18 @@ mod tests {
     #[test]
     fn a_measurement_larger_than_the_limit_goes_alone() {
         let big = vec![b'x'; 5000];
-        let mut entries: VecDeque<Entry> = [
-            entry(1, &[(b"a", b"1")]),
-            entry(2, &[(b"a", &big)]),
-            entry(3, &[(b"a", b"1")]),
-        ]
-        .into();
+        let values = [&b"1"[..], &big, b"1"];
         let limits = BatchLimits {
             max_bytes: 1000,
             max_count: 10,
         };
         let mut encoder = encoder();
-        let counts: Vec<usize> = std::iter::from_fn(|| encoder.batch(&mut entries, limits))
-            .map(|b| b.count)
-            .collect();
+        let mut counts = Vec::new();
+        while counts.len() < values.len() {
+            let rest = values[counts.len()..].iter();
+            let batch = encoder.batch(rest.map(|value| entry(1, &[(b"a", value)])), limits);
+            counts.push(batch.map_or(0, |batch| batch.count));
+        }
         assert_eq!(counts, [1, 1, 1]);
     }
 
@@ -316,15 +307,14 @@ mod tests {
             max_count in 1usize..20,
         ) {
             let value = vec![b'v'; 300];
-            let mut entries: VecDeque<Entry> = sizes
+            let entries = sizes
                 .iter()
                 .enumerate()
-                .map(|(n, size)| entry(n as u64 + 1, &[(b"a", &value[..*size])]))
-                .collect();
+                .map(|(n, size)| entry(n as u64 + 1, &[(b"a", &value[..*size])]));
             let mut encoder = encoder();
             let limits = BatchLimits { max_bytes, max_count };
             let mut seen = Vec::new();
-            while let Some(batch) = encoder.batch(&mut entries, limits) {
+            while let Some(batch) = encoder.batch(entries.clone().skip(seen.len()), limits) {
                 prop_assert!(batch.count <= max_count);
                 prop_assert!(batch.payload.len() <= max_bytes || batch.count == 1);
                 let list: Vec<HashMap<String, String>> = serde_json::from_slice(&batch.payload).unwrap();

@@ -333,19 +333,15 @@ impl Poller {
         Ok(())
     }
 
-    /// Tops up what is left of the last page, and encodes the next list.
+    /// Reads a page and encodes the next list.
     fn prepare(&mut self, now: Instant) -> Result<(), StoreError> {
         if !self.reader.more() {
             self.round_began = Some(now);
         }
         let count = self.reader.wanted(self.limits());
-        if count > 0 {
-            let after = self.reader.last().unwrap_or(self.delivery.read_after());
-            let (raw, page) = self.store.page(after, count)?;
-            self.take(page, after, count, raw)?;
-        }
-        self.encode();
-        Ok(())
+        let after = self.delivery.read_after();
+        let (raw, page) = self.store.page(after, count)?;
+        self.take(page, after, count, raw)
     }
 
     /// Push mode: blocks on the stream until a measurement arrives.
@@ -355,25 +351,17 @@ impl Poller {
         let patience = self.settings_due(now).saturating_duration_since(now);
         let (raw, page) = self.store.wait(after, count, patience)?;
         // The settings were read before the wait; what was set during it comes with the next.
-        let waited_in_vain = page.entries.is_empty();
+        let waited_in_vain = page.is_empty();
         self.take(page, after, count, raw)?;
         if waited_in_vain && after == self.delivery.read_after() {
             // The blocking read does not tell the state of the stream: look at it now and then.
-            let stream = Some(self.store.stream()?);
-            self.audit(
-                &Page {
-                    stream,
-                    ..Page::default()
-                },
-                after,
-                0,
-            )?;
+            let page = Page::empty(self.store.stream()?);
+            self.audit(&page, after, 0)?;
         }
-        self.encode();
         Ok(())
     }
 
-    /// Takes over a page, unless what came with it makes it void.
+    /// Makes the next list of a page, unless what came with it makes it void.
     fn take(
         &mut self,
         page: Page,
@@ -384,7 +372,8 @@ impl Poller {
         let moved = self.stored.differs(&raw.last_id);
         self.apply(raw)?;
         if !moved && self.settings.enabled && self.audit(&page, after, asked)? {
-            self.reader.take(page.entries, asked);
+            let limits = self.limits();
+            self.reader.encode(&page, asked, limits);
         }
         Ok(())
     }
@@ -396,11 +385,6 @@ impl Poller {
             ..self.batch
         };
         self.delivery.limits(configured)
-    }
-
-    fn encode(&mut self) {
-        let limits = self.limits();
-        self.reader.encode(limits);
     }
 
     fn hand_over(&mut self) {

@@ -6,26 +6,29 @@
 
 mod answers;
 mod outlook;
+mod page;
+mod reply;
 mod scripts;
+mod wire;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, Connection, ConnectionLike, Pipeline, RedisError, Script, Value};
+use redis::{Cmd, ConnectionLike, Pipeline, RedisError, RedisResult, Script, Value};
 
 use crate::config;
 use crate::delivery::Poison;
-use crate::measurement::Entry;
 use crate::settings::{Raw, RawSettings};
 use crate::status::Record;
 use crate::stream_id::{Cursor, StreamId};
 
-use answers::{
-    entries, in_words, not_a_string, raw_settings, refused, stream_state, text_of, unexpected,
-};
+use answers::{in_words, not_a_string, raw_settings, refused, stream_state, text_of, unexpected};
+use reply::Walk;
 use scripts::{COUNT, SAVE, SET, TRIM};
+use wire::Wire;
+
+pub use page::Page;
 
 pub const VALUES: &str = "measurement:values";
 pub const ENABLED: &str = "mqtt_sender:enabled";
@@ -58,14 +61,6 @@ pub enum Saved {
     Yes,
     /// Somebody else has written this meanwhile; nothing was changed.
     Foreign(Raw),
-}
-
-/// A page of the stream, and the state of the stream at the same moment.
-#[derive(Debug, Default)]
-pub struct Page {
-    pub entries: VecDeque<Entry>,
-    /// `None`: not looked at.
-    pub stream: Option<StreamState>,
 }
 
 /// What is known of the stream as a whole.
@@ -120,7 +115,7 @@ pub struct Save<'a> {
 pub struct Store {
     config: config::Redis,
     client_name: &'static str,
-    connection: Option<Connection>,
+    connection: Option<Wire>,
     client_id: Arc<AtomicI64>,
     save: Script,
 }
@@ -180,20 +175,20 @@ impl Store {
             .arg("COUNT")
             .arg(count);
         commands.atomic();
-        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
-        let Some(Value::Array(answers)) = answers.into_iter().next() else {
+        // MULTI and the commands are each answered for themselves, and EXEC with everything.
+        let reply = self.exchange(&commands, commands.len() + 2)?;
+        let mut walk = Walk::new(&reply, 0);
+        for _ in 0..=commands.len() {
+            succeeded(walk.value())?;
+        }
+        if walk.array() != Some(commands.len()) {
+            succeeded(walk.value())?;
             return Err(unexpected());
-        };
-        let mut answers = answers.into_iter();
-        let settings = raw_settings(&mut answers);
-        let stream = Some(stream_state(answers.next())?);
-        Ok((
-            settings,
-            Page {
-                entries: entries(answers.next())?,
-                stream,
-            },
-        ))
+        }
+        let settings = raw_settings(&mut values(&mut walk));
+        let stream = Some(stream_state(walk.value().ok())?);
+        let at = walk.at();
+        Ok((settings, page(reply, at, stream)?))
     }
 
     /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
@@ -217,24 +212,20 @@ impl Store {
             .arg("STREAMS")
             .arg(VALUES)
             .arg(after.to_string());
-        let mut answers = self.pipeline(&commands, 0, 4)?.into_iter();
-        let settings = raw_settings(&mut answers);
+        let reply = self.exchange(&commands, commands.len())?;
+        let mut walk = Walk::new(&reply, 0);
+        loading(Walk::new(&reply, 0).value().ok().as_ref())?;
+        let settings = raw_settings(&mut values(&mut walk));
         // [[stream, [entry, …]]], or nil when the time is up.
-        let entries = match answers.next() {
-            Some(Value::Array(mut streams)) => match streams.pop() {
-                Some(Value::Array(mut stream)) => entries(stream.pop())?,
-                _ => return Err(unexpected()),
-            },
-            Some(Value::ServerError(error)) => return Err(refused(error.into())),
-            _ => VecDeque::new(),
-        };
-        Ok((
-            settings,
-            Page {
-                entries,
-                stream: None,
-            },
-        ))
+        let at = walk.at();
+        match walk.array() {
+            Some(0) => Ok((settings, Page::default())),
+            Some(_) if walk.array() == Some(2) && walk.string().is_some() => {
+                let at = walk.at();
+                Ok((settings, page(reply, at, None)?))
+            }
+            _ => Ok((settings, page(reply, at, None)?)),
+        }
     }
 
     /// The state of the stream.
@@ -292,8 +283,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn oldest(&mut self, after: StreamId) -> Result<Option<StreamId>, StoreError> {
-        let page = self.range((after.next(), StreamId::MAX), 1)?;
-        Ok(page.front().map(|entry| entry.id))
+        Ok(self.range((after.next(), StreamId::MAX), 1)?.first())
     }
 
     /// Stores a loss together with the account that has it, so that it is never told twice.
@@ -391,19 +381,16 @@ impl Store {
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn range(
-        &mut self,
-        range: (StreamId, StreamId),
-        count: usize,
-    ) -> Result<VecDeque<Entry>, StoreError> {
-        let mut command = redis::cmd("XRANGE");
-        command
+    pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<Page, StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("XRANGE")
             .arg(VALUES)
             .arg(range.0.to_string())
             .arg(range.1.to_string())
             .arg("COUNT")
             .arg(count);
-        entries(Some(self.command(&command)?))
+        page(self.exchange(&commands, 1)?, 0, None)
     }
 
     /// Wakes a connection that blocks on the stream.
@@ -441,16 +428,17 @@ impl Store {
         let connection = self.connection()?;
         let answer = connection.req_packed_commands(&packed, offset, count);
         let answers = self.checked(answer)?;
-        // A server that is loading, or wants a password, answers every command with that.
-        match answers.first() {
-            Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => {
-                Err(refused(error.clone().into()))
-            }
-            _ => Ok(answers),
-        }
+        loading(answers.first()).map(|()| answers)
     }
 
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+    /// The replies to a pipeline as they come.
+    fn exchange(&mut self, pipeline: &Pipeline, replies: usize) -> Result<Vec<u8>, StoreError> {
+        let packed = pipeline.get_packed_pipeline();
+        let answer = self.connection()?.exchange(&packed, replies);
+        self.checked(answer.map_err(RedisError::from))
+    }
+
+    fn connection(&mut self) -> Result<&mut Wire, StoreError> {
         if self.connection.is_none() {
             let (connection, client_id) = open(&self.config, self.client_name)?;
             self.client_id.store(client_id, Ordering::Relaxed);
@@ -471,31 +459,12 @@ impl Store {
     }
 }
 
-fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), StoreError> {
-    // No password, no database: then the library says nothing on the new connection before
-    // the time-outs are set.
-    let address = redis::ConnectionAddr::Tcp(config.host.clone(), config.port);
-    let info = redis::IntoConnectionInfo::into_connection_info(address)
-        .map_err(refused)?
-        .set_redis_settings(redis::RedisConnectionInfo::default().set_skip_set_lib_name());
-    let unreachable = |error: RedisError| {
-        StoreError::Unreachable(format!(
-            "{}:{}: {}",
-            config.host,
-            config.port,
-            in_words(&error)
-        ))
-    };
-    let client = redis::Client::open(info).map_err(unreachable)?;
-    let mut connection = client
-        .get_connection_with_timeout(TIMEOUT)
-        .map_err(unreachable)?;
-    connection
-        .set_read_timeout(Some(TIMEOUT))
-        .map_err(unreachable)?;
-    connection
-        .set_write_timeout(Some(TIMEOUT))
-        .map_err(unreachable)?;
+fn open(config: &config::Redis, client_name: &str) -> Result<(Wire, i64), StoreError> {
+    let place =
+        |error: &RedisError| format!("{}:{}: {}", config.host, config.port, in_words(error));
+    let unreachable = |error: RedisError| StoreError::Unreachable(place(&error));
+    let mut connection = Wire::connect(&config.host, config.port, TIMEOUT)
+        .map_err(|error| unreachable(error.into()))?;
     let mut hello = redis::pipe();
     match (config.username.as_str(), config.password.as_str()) {
         (_, "") => {}
@@ -516,19 +485,42 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), 
         .map_err(unreachable)?;
     let mut client_id = 0;
     for answer in answers {
-        let answer = answer.extract_error().map_err(|error| {
-            StoreError::Refused(format!(
-                "{}:{}: {}",
-                config.host,
-                config.port,
-                in_words(&error)
-            ))
-        })?;
+        let answer = answer
+            .extract_error()
+            .map_err(|error| StoreError::Refused(place(&error)))?;
         if let Value::Int(id) = answer {
             client_id = id;
         }
     }
     Ok((connection, client_id))
+}
+
+/// A server that is loading, or wants a password, answers every command with that.
+fn loading(first: Option<&Value>) -> Result<(), StoreError> {
+    match first {
+        Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => {
+            Err(refused(error.clone().into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn succeeded(answer: RedisResult<Value>) -> Result<(), StoreError> {
+    answer
+        .and_then(Value::extract_error)
+        .map_or_else(|error| Err(refused(error)), |_| Ok(()))
+}
+
+fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
+    std::iter::from_fn(|| walk.value().ok())
+}
+
+/// The page at this place of the replies, or why there is none.
+fn page(reply: Vec<u8>, at: usize, stream: Option<StreamState>) -> Result<Page, StoreError> {
+    if reply.get(at) == Some(&b'-') {
+        succeeded(Walk::new(&reply, at).value())?;
+    }
+    Page::new(reply, at, stream).ok_or_else(unexpected)
 }
 
 fn settings_commands() -> Pipeline {

@@ -309,17 +309,16 @@ impl Poller {
         let finding = self.ledger.look(Look {
             extent,
             ahead: self.unconfirmed(),
-            page: page.entries.len() as u64,
-            at_end: page.entries.len() < asked,
+            page: page.len() as u64,
+            at_end: page.len() < asked,
         });
         match finding {
             Finding::Nothing => return Ok(true),
             Finding::Lost(count) => {
                 self.lost += count;
                 let upto = page
-                    .entries
-                    .front()
-                    .map_or("the end".to_string(), |entry| entry.id.to_string());
+                    .first()
+                    .map_or("the end".to_string(), |id| id.to_string());
                 error!(
                     "{count} measurements were removed from {VALUES} before they were sent, between {after} and {upto}: trimmed or deleted by somebody else"
                 );

@@ -1,19 +1,19 @@
-//! What was read from the stream and not yet handed over: a page, and the next list made of it.
-
-use std::collections::VecDeque;
+//! The next list, made of a page of the stream.
+//!
+//! What does not fit into the list is not kept: it comes with the next page. That wastes a few
+//! entries a page at most, because a page is asked for in the size of the last list.
 
 use log::warn;
 
 use crate::config::{BatchLimits, Config};
-use crate::measurement::{Batch, Encoder, Entry, Oddities};
-use crate::stream_id::StreamId;
+use crate::measurement::{Batch, Encoder, Oddities};
+use crate::store::Page;
 
 /// Entries of the first page, before anything is known about their size.
 const FIRST_PAGE: usize = 32;
 
 pub struct Reader {
     encoder: Encoder,
-    entries: VecDeque<Entry>,
     prepared: Option<Batch>,
     bytes_per_entry: usize,
     /// There is more to read than was read.
@@ -25,7 +25,6 @@ impl Reader {
     pub fn new(config: &Config) -> Reader {
         Reader {
             encoder: Encoder::new(&config.identity),
-            entries: VecDeque::new(),
             prepared: None,
             bytes_per_entry: 0,
             more: false,
@@ -35,7 +34,6 @@ impl Reader {
 
     /// Drops everything: it will be read again.
     pub fn forget(&mut self) {
-        self.entries.clear();
         self.prepared = None;
         self.more = false;
     }
@@ -54,37 +52,25 @@ impl Reader {
 
     /// Measurements that were read and not handed over.
     pub fn held(&self) -> usize {
-        self.prepared.as_ref().map_or(0, |batch| batch.count) + self.entries.len()
-    }
-
-    /// The last entry read, if any is left.
-    pub fn last(&self) -> Option<StreamId> {
-        self.entries.back().map(|entry| entry.id)
+        self.prepared.as_ref().map_or(0, |batch| batch.count)
     }
 
     /// How many entries to read so that the next list is full, going by the size of the last
-    /// ones. 0: enough are there.
+    /// ones.
     pub fn wanted(&self, limits: BatchLimits) -> usize {
-        let fill = match self.bytes_per_entry {
+        match self.bytes_per_entry {
             0 => FIRST_PAGE.min(limits.max_count),
             bytes => (limits.max_bytes / bytes + 2).clamp(1, limits.max_count),
-        };
-        fill.saturating_sub(self.entries.len())
+        }
     }
 
-    /// Takes a page for which `asked` entries were asked.
-    pub fn take(&mut self, page: VecDeque<Entry>, asked: usize) {
-        self.more = page.len() == asked;
-        self.entries.extend(page);
-    }
-
-    /// Encodes the next list.
-    pub fn encode(&mut self, limits: BatchLimits) {
-        self.prepared = self.encoder.batch(&mut self.entries, limits);
+    /// Makes the next list of a page for which `asked` entries were asked.
+    pub fn encode(&mut self, page: &Page, asked: usize, limits: BatchLimits) {
+        self.prepared = self.encoder.batch(page.entries(), limits);
         if let Some(batch) = &self.prepared {
             self.bytes_per_entry = (batch.payload.len() / batch.count).max(1);
         }
-        self.more |= !self.entries.is_empty();
+        self.more = page.len() == asked || page.len() > self.held();
         let now = self.encoder.oddities;
         if now.not_utf8 > 0 && self.told.not_utf8 == 0 {
             warn!(

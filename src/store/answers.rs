@@ -1,11 +1,8 @@
 //! From the answers of Redis to the types of this program, and from its errors to words.
 
-use std::collections::VecDeque;
-
 use redis::{RedisError, Value};
 
 use super::{StoreError, StreamState, TIMEOUT};
-use crate::measurement::Entry;
 use crate::settings::{Raw, RawSettings};
 use crate::stream_id::StreamId;
 
@@ -64,37 +61,6 @@ pub fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
 
 pub fn not_a_string() -> Raw {
     Raw::Unusable("the key does not hold a string".into())
-}
-
-/// Moves entries out of an answer; the strings are not copied.
-pub fn entries(answer: Option<Value>) -> Result<VecDeque<Entry>, StoreError> {
-    match answer {
-        Some(Value::Array(entries)) => entries
-            .into_iter()
-            .map(|value| entry(value).ok_or_else(unexpected))
-            .collect(),
-        Some(Value::ServerError(error)) => Err(refused(error.into())),
-        _ => Err(unexpected()),
-    }
-}
-
-pub fn entry(value: Value) -> Option<Entry> {
-    let Value::Array(parts) = value else {
-        return None;
-    };
-    let mut parts = parts.into_iter();
-    let id = id(&parts.next()?)?;
-    let Value::Array(fields) = parts.next()? else {
-        return None;
-    };
-    let bytes = |value| match value {
-        Value::BulkString(bytes) => Some(bytes),
-        _ => None,
-    };
-    Some(Entry {
-        id,
-        fields: fields.into_iter().map(bytes).collect::<Option<_>>()?,
-    })
 }
 
 pub fn id(value: &Value) -> Option<StreamId> {

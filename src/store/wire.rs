@@ -1,0 +1,117 @@
+//! The connection to Redis: requests go out, and complete replies come in as they are.
+//!
+//! The library's own connection takes every reply apart into values. This one leaves that to
+//! who asked, so that a page can be read in place; for everything else it is a connection of
+//! the library like any other.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use redis::{ConnectionLike, RedisResult, Value};
+
+use super::reply::{Scan, Walk};
+
+/// Bounds of the room for replies that is set aside before they come.
+const MIN_ROOM: usize = 4 << 10;
+const MAX_ROOM: usize = 128 << 10;
+
+pub struct Wire {
+    stream: TcpStream,
+    /// As large as the last replies were.
+    room: usize,
+}
+
+impl Wire {
+    /// Connects. Everything on the connection is bounded by `timeout`: also a frozen server
+    /// accepts connections.
+    ///
+    /// # Errors
+    /// As the system gives them, of the last address that was tried.
+    pub fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<Wire> {
+        let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(timeout))?;
+                    stream.set_write_timeout(Some(timeout))?;
+                    return Ok(Wire {
+                        stream,
+                        room: MIN_ROOM,
+                    });
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Sends a request and gives the bytes of its replies, complete.
+    ///
+    /// # Errors
+    /// As the system gives them. The connection is of no use afterwards: the rest of the
+    /// replies may still come.
+    pub fn exchange(&mut self, request: &[u8], replies: usize) -> io::Result<Vec<u8>> {
+        self.stream.write_all(request)?;
+        let mut bytes = vec![0; self.room];
+        let mut filled = 0;
+        let mut scan = Scan::new(replies);
+        loop {
+            if filled == bytes.len() {
+                bytes.resize(2 * filled, 0);
+            }
+            filled += match self.stream.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error),
+            };
+            match scan.advance(&bytes[..filled]) {
+                Ok(None) => {}
+                Ok(Some(end)) if end == filled => break,
+                Ok(Some(_)) | Err(_) => {
+                    return Err(io::Error::new(
+                        ErrorKind::InvalidData,
+                        "what answers there does not speak the protocol of Redis",
+                    ));
+                }
+            }
+        }
+        bytes.truncate(filled);
+        self.room = filled.next_power_of_two().clamp(MIN_ROOM, MAX_ROOM);
+        Ok(bytes)
+    }
+}
+
+impl ConnectionLike for Wire {
+    fn req_packed_command(&mut self, command: &[u8]) -> RedisResult<Value> {
+        Walk::new(&self.exchange(command, 1)?, 0).value()
+    }
+
+    fn req_packed_commands(
+        &mut self,
+        commands: &[u8],
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let replies = self.exchange(commands, offset + count)?;
+        let mut walk = Walk::new(&replies, 0);
+        for _ in 0..offset {
+            walk.value()?.extract_error()?;
+        }
+        (0..count).map(|_| walk.value()).collect()
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+
+    fn check_connection(&mut self) -> bool {
+        redis::cmd("PING").query::<Value>(self).is_ok()
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
