@@ -14,7 +14,7 @@ use mqtt_handler::config::Config;
 use mqtt_handler::mqtt::{Broker, Message};
 use support::certificates::Certificates;
 use support::proxy::{Behaviour, Proxy};
-use support::service::{between, cpu};
+use support::service::{between, thread_cpu};
 use support::{Mosquitto, Receiver, Redis, Service, free_port, wait_until};
 
 struct Row {
@@ -138,7 +138,7 @@ fn settings(redis: u16, mqtt: u16, more: &[(&'static str, String)]) -> Vec<(&'st
 /// The time from the start of the service to the last confirmation.
 fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str, String)]) -> Row {
     redis.command::<u64>(&["DEL", "mqtt_sender:last_id", "mqtt_sender:status"]);
-    let before = cpu(redis.pid());
+    let before = thread_cpu(redis.pid());
     let begun = Instant::now();
     let service = Service::start(&settings(redis.port, port, more));
     let last = format!("({rows}-0");
@@ -153,8 +153,8 @@ fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str,
     });
     let row = Row {
         time: begun.elapsed(),
-        service: service.cpu(),
-        redis: cpu(redis.pid()) - before,
+        service: thread_cpu(service.pid()),
+        redis: thread_cpu(redis.pid()) - before,
         memory: service.peak_memory(),
     };
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
@@ -267,7 +267,7 @@ fn idle(time: Duration) {
             .unwrap_or(0)
     };
     let mut connection = redis.connection();
-    let (begun, used, asked) = (Instant::now(), service.cpu(), commands());
+    let (begun, used, asked) = (Instant::now(), thread_cpu(service.pid()), commands());
     // The second look at the counters is a connection of its own: greeting, question.
     let mut own = 2;
     while begun.elapsed() < time {
@@ -282,6 +282,6 @@ fn idle(time: Duration) {
     let trips = (commands() - asked).saturating_sub(own) as f64 / seconds;
     println!(
         "idle at interval 1, one measurement a second: {:.2} ms CPU a second, at most {trips:.1} round trips to Redis a second",
-        (service.cpu() - used).as_secs_f64() * 1e3 / seconds
+        (thread_cpu(service.pid()) - used).as_secs_f64() * 1e3 / seconds
     );
 }

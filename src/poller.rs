@@ -35,6 +35,8 @@ use reader::Reader;
 
 /// A change of the settings takes effect within a second; a little is left for the way.
 const SETTINGS_AGE: Duration = Duration::from_millis(900);
+/// Unless a page that brings them along is due within the second itself.
+const SETTINGS_WITH_PAGE: Duration = Duration::from_secs(1);
 /// Ahead of a reboot nothing is sent for so long; then it evidently did not come.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -184,7 +186,7 @@ impl Poller {
             }
         }
         let mut next = self.settings_due(now).min(self.status_due(now));
-        if self.sending() && !self.reader.has_list() && !self.pushes() {
+        if self.awaits_round() {
             next = next.min(self.round_due(now));
         }
         self.wait(Some(next));
@@ -215,6 +217,7 @@ impl Poller {
         );
         self.redis_retry = Some(now + wait);
         self.forget_read();
+        self.forget_written();
     }
 
     fn sending(&self) -> bool {
@@ -227,7 +230,19 @@ impl Poller {
     }
 
     fn settings_due(&self, now: Instant) -> Instant {
-        self.settings_read.map_or(now, |at| at + SETTINGS_AGE)
+        let Some(read) = self.settings_read else {
+            return now;
+        };
+        let page = self.round_due(now);
+        if self.awaits_round() && page <= read + SETTINGS_WITH_PAGE {
+            return page.max(read) + SETTINGS_AGE;
+        }
+        read + SETTINGS_AGE
+    }
+
+    /// Nothing is to be read before the next round.
+    fn awaits_round(&self) -> bool {
+        self.sending() && !self.reader.has_list() && !self.pushes()
     }
 
     fn round_due(&self, now: Instant) -> Instant {
@@ -369,6 +384,7 @@ impl Poller {
         asked: usize,
         raw: RawSettings,
     ) -> Result<(), StoreError> {
+        self.saw_stream(page.stream);
         let moved = self.stored.differs(&raw.last_id);
         self.apply(raw)?;
         if !moved && self.settings.enabled && self.audit(&page, after, asked)? {

@@ -118,6 +118,9 @@ pub struct Store {
     connection: Option<Wire>,
     client_id: Arc<AtomicI64>,
     save: Script,
+    /// A status that goes out with the next reading, and what came of the last one.
+    status: Option<Vec<u8>>,
+    status_refused: Option<String>,
 }
 
 impl Store {
@@ -129,6 +132,8 @@ impl Store {
             connection: None,
             client_id: Arc::default(),
             save: Script::new(SAVE),
+            status: None,
+            status_refused: None,
         }
     }
 
@@ -150,9 +155,9 @@ impl Store {
     /// # Errors
     /// As for every command: unreachable, or refused by Redis.
     pub fn settings(&mut self) -> Result<RawSettings, StoreError> {
-        let answers = self.pipeline(&settings_commands(), 0, 3)?;
-        let mut answers = answers.into_iter();
-        Ok(raw_settings(&mut answers))
+        let (reply, at) = self.exchange(&settings_commands(), 3)?;
+        loading(Walk::new(&reply, at).value().ok().as_ref())?;
+        Ok(raw_settings(&mut values(&mut Walk::new(&reply, at))))
     }
 
     /// The settings and a page of at most `count` entries behind `after`, in one round trip
@@ -176,8 +181,8 @@ impl Store {
             .arg(count);
         commands.atomic();
         // MULTI and the commands are each answered for themselves, and EXEC with everything.
-        let reply = self.exchange(&commands, commands.len() + 2)?;
-        let mut walk = Walk::new(&reply, 0);
+        let (reply, at) = self.exchange(&commands, commands.len() + 2)?;
+        let mut walk = Walk::new(&reply, at);
         for _ in 0..=commands.len() {
             succeeded(walk.value())?;
         }
@@ -212,9 +217,9 @@ impl Store {
             .arg("STREAMS")
             .arg(VALUES)
             .arg(after.to_string());
-        let reply = self.exchange(&commands, commands.len())?;
-        let mut walk = Walk::new(&reply, 0);
-        loading(Walk::new(&reply, 0).value().ok().as_ref())?;
+        let (reply, at) = self.exchange(&commands, commands.len())?;
+        let mut walk = Walk::new(&reply, at);
+        loading(Walk::new(&reply, at).value().ok().as_ref())?;
         let settings = raw_settings(&mut values(&mut walk));
         // [[stream, [entry, …]]], or nil when the time is up.
         let at = walk.at();
@@ -390,7 +395,8 @@ impl Store {
             .arg(range.1.to_string())
             .arg("COUNT")
             .arg(count);
-        page(self.exchange(&commands, 1)?, 0, None)
+        let (reply, at) = self.exchange(&commands, 1)?;
+        page(reply, at, None)
     }
 
     /// Wakes a connection that blocks on the stream.
@@ -431,11 +437,26 @@ impl Store {
         loading(answers.first()).map(|()| answers)
     }
 
-    /// The replies to a pipeline as they come.
-    fn exchange(&mut self, pipeline: &Pipeline, replies: usize) -> Result<Vec<u8>, StoreError> {
-        let packed = pipeline.get_packed_pipeline();
-        let answer = self.connection()?.exchange(&packed, replies);
-        self.checked(answer.map_err(RedisError::from))
+    /// The replies to a pipeline as they come, and where they begin: a status that waits goes
+    /// out ahead of it.
+    fn exchange(
+        &mut self,
+        pipeline: &Pipeline,
+        replies: usize,
+    ) -> Result<(Vec<u8>, usize), StoreError> {
+        let status = self.status.take();
+        let told = usize::from(status.is_some());
+        let mut packed = status.unwrap_or_default();
+        packed.extend(pipeline.get_packed_pipeline());
+        let answer = self.connection()?.exchange(&packed, told + replies);
+        let reply = self.checked(answer.map_err(RedisError::from))?;
+        let mut walk = Walk::new(&reply, 0);
+        if told == 1 {
+            let answer = walk.value().and_then(Value::extract_error);
+            self.status_refused = answer.err().as_ref().map(in_words);
+        }
+        let at = walk.at();
+        Ok((reply, at))
     }
 
     fn connection(&mut self) -> Result<&mut Wire, StoreError> {

@@ -13,6 +13,8 @@ use crate::store::{StoreError, StreamState};
 pub const WRITE: Duration = Duration::from_secs(5);
 /// A sign of life although nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// The state of the stream that came with a page tells what waits for so long.
+const FRESH: Duration = Duration::from_millis(1500);
 /// Lines about a catch-up.
 const TELL: Duration = Duration::from_secs(10);
 
@@ -23,6 +25,8 @@ pub struct Told {
     written: Option<(Instant, Record)>,
     refused: bool,
     catch_up: Option<CatchUp>,
+    /// The state of the stream as it was seen last.
+    stream: Option<(Instant, StreamState)>,
 }
 
 struct CatchUp {
@@ -33,6 +37,11 @@ struct CatchUp {
 impl Poller {
     pub(super) fn status_due(&self, now: Instant) -> Instant {
         self.told.looked.map_or(now, |at| at + WRITE)
+    }
+
+    /// Notes the state of the stream, so that it need not be asked for.
+    pub(super) fn saw_stream(&mut self, stream: Option<StreamState>) {
+        self.told.stream = stream.map(|stream| (Instant::now(), stream));
     }
 
     /// Looks at what waits, and writes the status if it has changed or a heartbeat is due.
@@ -46,42 +55,49 @@ impl Poller {
                 record.differs(last) || now.duration_since(*at) >= HEARTBEAT
             });
         if due {
-            self.write_status(now, record)
-        } else {
-            Ok(())
+            self.write_status(now, record);
         }
+        Ok(())
     }
 
     /// The last words of an orderly end.
     pub(super) fn report_end(&mut self) {
         self.status.update(|record| record.connected = false);
         if self.store.connected() {
-            let written = self
-                .look_at_backlog()
-                .and_then(|()| self.write_status(Instant::now(), self.status.snapshot()));
+            self.told.stream = None;
+            let written = self.look_at_backlog().and_then(|()| {
+                self.write_status(Instant::now(), self.status.snapshot());
+                self.store.settings().map(|_| ())
+            });
             if let Err(error) = written {
                 warn!("the last status could not be written: {error}");
             }
         }
     }
 
-    fn write_status(&mut self, now: Instant, record: Record) -> Result<(), StoreError> {
-        match self.store.write_status(&record) {
-            Err(StoreError::Refused(reason)) => {
+    /// What was written may have been lost with the connection.
+    pub(super) fn forget_written(&mut self) {
+        (self.told.written, self.told.stream) = (None, None);
+    }
+
+    fn write_status(&mut self, now: Instant, record: Record) {
+        match self.store.status_refused() {
+            None => self.told.refused = false,
+            Some(reason) => {
                 if !std::mem::replace(&mut self.told.refused, true) {
                     warn!("the status cannot be written to Redis: {reason}");
                 }
             }
-            Err(error) => return Err(error),
-            Ok(()) => self.told.refused = false,
         }
+        self.store.write_status(&record);
         self.told.written = Some((now, record));
-        Ok(())
     }
 
     fn look_at_backlog(&mut self) -> Result<(), StoreError> {
         let cursor = self.delivery.cursor();
-        let added = match self.store.stream() {
+        let seen = self.told.stream.filter(|(at, _)| at.elapsed() < FRESH);
+        let stream = seen.map_or_else(|| self.store.stream(), |(_, stream)| Ok(stream));
+        let added = match stream {
             Ok(StreamState::Present { added, .. }) => added,
             Ok(StreamState::Absent) => self.ledger.accounted(),
             Err(StoreError::Refused(_)) => None,

@@ -43,17 +43,20 @@ impl Store {
         })
     }
 
-    /// Writes the status.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
+    /// Writes the status together with the next reading of the settings or the stream: it
+    /// costs no round trip of its own. Lost with the connection.
+    pub fn write_status(&mut self, record: &Record) {
         let mut command = redis::cmd("HSET");
         command.arg(STATUS);
         for (name, value) in record.fields() {
             command.arg(name).arg(value);
         }
-        self.command(&command).map(|_| ())
+        self.status = Some(command.get_packed_command());
+    }
+
+    /// Why the last status was not written, if Redis said so.
+    pub fn status_refused(&mut self) -> Option<String> {
+        self.status_refused.take()
     }
 
     /// The status as it is stored, with what can be told of this very moment; `None` where
