@@ -11,6 +11,7 @@
 //! - no wait is without an end, on the monotonic clock;
 //! - callbacks run under a global lock and only `try_send`.
 
+mod nudge;
 mod words;
 
 use std::sync::OnceLock;
@@ -396,11 +397,16 @@ impl Connection {
         mut give_up: impl FnMut() -> bool,
     ) -> Result<(), PublishError> {
         let begun = Instant::now();
+        let large = message.payload.len() > nudge::UNDIVIDED;
+        let slice = if large { nudge::EVERY } else { SLICE };
         let token = self.client.publish(paho_message(message));
         loop {
-            match token.clone().wait_for(SLICE) {
+            match token.clone().wait_for(slice) {
                 Ok(()) => return Ok(()),
                 Err(paho::Error::Timeout) => {
+                    if large {
+                        nudge::nudge();
+                    }
                     if self.loss().is_some() {
                         return Err(self.closed());
                     }

@@ -1,7 +1,7 @@
 //! A TCP proxy between the service and a server that can do what networks do.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,14 +35,19 @@ struct Shared {
 
 pub struct Proxy {
     pub port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
     /// Passes everything on to a port of this machine.
     pub fn start(to: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = listener.local_addr().expect("address").port();
+        Proxy::listening(TcpListener::bind("127.0.0.1:0").expect("bind"), to)
+    }
+
+    /// The same on a given socket.
+    pub fn listening(listener: TcpListener, to: u16) -> Proxy {
+        let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
             behaviour: Mutex::default(),
             open: Mutex::default(),
@@ -62,7 +67,11 @@ impl Proxy {
                 }
             }
         });
-        Proxy { port, shared }
+        Proxy {
+            port: address.port(),
+            address,
+            shared,
+        }
     }
 
     pub fn set(&self, behaviour: Behaviour) {
@@ -105,7 +114,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.cut();
-        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        drop(TcpStream::connect_timeout(
+            &self.address,
+            Duration::from_secs(1),
+        ));
     }
 }
 
