@@ -17,7 +17,7 @@ help:
 	@echo "make test             all tests, on servers of their own"
 	@echo "make lint             format and lints, as CI has them"
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
-	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000)"
+	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
 	@echo "make build            the release binary"
 
 # Installs what is missing where there is apt-get, and says what is missing elsewhere.

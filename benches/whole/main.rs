@@ -1,15 +1,18 @@
 //! `make bench`: the whole service against private servers, beside the limits of the same run.
 //!
 //! Machines differ and are noisy: what counts are the ratios within one run. ROWS sets how many
-//! measurements are drained.
+//! measurements are drained, PART leaves all but one part out: drain, memory, way, line, push
+//! or idle.
 
-#[path = "../tests/support/mod.rs"]
+mod link;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use link::Link;
 use mqtt_handler::config::Config;
 use mqtt_handler::mqtt::{Broker, Message};
 use support::certificates::Certificates;
@@ -29,9 +32,9 @@ fn main() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(1_000_000u64);
-    println!("{rows} measurements of two fields, on private servers of this machine\n");
-    let redis = Redis::start(&["--appendonly", "no"]);
-    redis.fill(1, rows);
+    let part = std::env::var("PART").unwrap_or_default();
+    let wanted = |name: &str| part.is_empty() || part == name;
+    println!("measurements of two fields, on private servers of this machine\n");
     println!(
         "{:34} {:>8} {:>9} {:>8} {:>8} {:>6} {:>8}",
         "", "time", "rows/s", "µs/row", "µs/row", "CPU", "peak"
@@ -40,25 +43,47 @@ fn main() {
         "{:34} {:>8} {:>9} {:>8} {:>8} {:>6} {:>8}",
         "", "s", "", "service", "redis", "ratio", "KiB"
     );
-
-    let raw = read_raw(&redis, rows);
-    println!(
-        "{:34} {:8.2} {:9.0}",
-        "limit: reading the same pages",
-        raw.as_secs_f64(),
-        rows as f64 / raw.as_secs_f64()
-    );
     let folder = tempfile::tempdir().expect("folder");
     let certificates = Certificates::make(folder.path());
     let site = site(&certificates);
-    let publish = publish_raw(site.plain, rows);
-    println!(
-        "{:34} {:8.2} {:9.0}",
-        "limit: publishing with Paho alone",
-        publish.as_secs_f64(),
-        rows as f64 / publish.as_secs_f64()
-    );
+    if wanted("drain") {
+        drains(rows, &site, &certificates);
+    }
+    if wanted("memory") {
+        pending(&site);
+    }
+    if wanted("way") {
+        long_way(rows.min(100_000), site.plain);
+    }
+    if wanted("line") {
+        slow_line(site.plain);
+    }
+    if wanted("push") {
+        push(1, 20);
+        push(200, 2000);
+    }
+    if wanted("idle") {
+        idle(Duration::from_secs(60));
+    }
+}
 
+/// How fast a backlog is drained, against what the two servers can do at most.
+fn drains(rows: u64, site: &Site, certificates: &Certificates) {
+    let redis = Redis::start(&["--appendonly", "no"]);
+    redis.fill(1, rows);
+    let limit = |name: &str, time: Duration| {
+        println!(
+            "{name:34} {:8.2} {:9.0}",
+            time.as_secs_f64(),
+            rows as f64 / time.as_secs_f64()
+        );
+        time
+    };
+    let raw = limit("limit: reading the same pages", read_raw(&redis, rows));
+    let publish = limit(
+        "limit: publishing with Paho alone",
+        publish_raw(site.plain, rows),
+    );
     let plain = drain("drain, no subscriber", &redis, rows, site.plain, &[]);
     let tls = [
         ("MQTT_TLS_CA_CERTS", certificates.path("ca.pem")),
@@ -66,46 +91,70 @@ fn main() {
     ];
     let over_tls = drain("drain over TLS", &redis, rows, site.tls, &tls);
     {
-        let receiver = Receiver::start(site.plain, &["iot-projekt/device/#"]);
+        let _receiver = Receiver::start(site.plain, &["iot-projekt/device/#"]);
         drain("drain, one subscriber", &redis, rows, site.plain, &[]);
-        drop(receiver);
     }
-    let proxy = Proxy::start(site.plain);
+    let ratio = |name: &str, one: f64, other: f64| println!("  {name:32} {:8.2}", one / other);
+    let seconds = |time: Duration| time.as_secs_f64();
+    ratio(
+        "time / the slower limit",
+        seconds(plain.time),
+        seconds(raw.max(publish)),
+    );
+    ratio(
+        "TLS / plain, time",
+        seconds(over_tls.time),
+        seconds(plain.time),
+    );
+    ratio(
+        "TLS / plain, CPU",
+        seconds(over_tls.service),
+        seconds(plain.service),
+    );
+    ratio(
+        "TLS / plain, memory",
+        over_tls.memory as f64,
+        plain.memory as f64,
+    );
+}
+
+/// Whether what waits costs memory.
+fn pending(site: &Site) {
+    let redis = Redis::start(&["--appendonly", "no"]);
+    let mut filled = 0;
+    for rows in [10_000, 1_000_000, 5_000_000] {
+        redis.fill(filled + 1, rows - filled);
+        filled = rows;
+        drain(
+            &format!("drain of {rows} pending"),
+            &redis,
+            rows,
+            site.plain,
+            &[],
+        );
+    }
+}
+
+/// A broker that is far away: one list a round trip is the most that can be.
+fn long_way(rows: u64, broker: u16) {
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    let redis = Redis::start(&["--appendonly", "no"]);
+    redis.fill(1, rows);
+    let proxy = Proxy::start(broker);
     proxy.set(Behaviour {
-        latency: Duration::from_millis(50),
+        latency: ROUND_TRIP / 2,
         ..Behaviour::default()
     });
-    let few = Redis::start(&["--appendonly", "no"]);
-    few.fill(1, rows.min(100_000));
-    drain(
-        "drain, 100 ms round trip",
-        &few,
-        rows.min(100_000),
-        proxy.port,
-        &[],
-    );
-
-    let slower = raw.max(publish).as_secs_f64();
+    let row = drain("drain, 100 ms round trip", &redis, rows, proxy.port, &[]);
+    let lists: u64 = redis
+        .command::<Option<String>>(&["HGET", "mqtt_sender:status", "sent_messages"])
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     println!(
-        "\ndrain against the slower limit   {:.2}",
-        plain.time.as_secs_f64() / slower
+        "  {:32} {:8.2}",
+        "of one list a round trip",
+        ROUND_TRIP.as_secs_f64() * lists as f64 / row.time.as_secs_f64()
     );
-    println!(
-        "TLS against plain, time          {:.2}",
-        over_tls.time.as_secs_f64() / plain.time.as_secs_f64()
-    );
-    println!(
-        "TLS against plain, CPU           {:.2}",
-        over_tls.service.as_secs_f64() / plain.service.as_secs_f64()
-    );
-    println!(
-        "TLS against plain, memory        {:.2}",
-        over_tls.memory as f64 / plain.memory as f64
-    );
-    drop(redis);
-    push(1, 20);
-    push(200, 2000);
-    idle(Duration::from_secs(60));
 }
 
 struct Site {
@@ -140,7 +189,7 @@ fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str,
     redis.command::<u64>(&["DEL", "mqtt_sender:last_id", "mqtt_sender:status"]);
     let before = thread_cpu(redis.pid());
     let begun = Instant::now();
-    let service = Service::start(&settings(redis.port, port, more));
+    let mut service = Service::start(&settings(redis.port, port, more));
     let last = format!("({rows}-0");
     let mut connection = redis.connection();
     wait_until("everything is confirmed", || {
@@ -157,6 +206,8 @@ fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str,
         redis: thread_cpu(redis.pid()) - before,
         memory: service.peak_memory(),
     };
+    // An orderly end, for what it leaves in the status.
+    let _ = service.terminate();
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
     println!(
         "{name:34} {:8.2} {:9.0} {:8.2} {:8.2} {:6.2} {:8}",
@@ -212,6 +263,40 @@ fn publish_raw(port: u16, rows: u64) -> Duration {
     let time = begun.elapsed();
     connection.close();
     time
+}
+
+/// A line of 1 Mbit/s, without and with a long way behind it, by the size of a list.
+fn slow_line(broker: u16) {
+    const ROWS: u64 = 20_000;
+    let Some(link) = Link::new("1mbit") else {
+        println!("slow line: left out, it needs root and iproute2");
+        return;
+    };
+    let redis = Redis::start(&["--appendonly", "no"]);
+    redis.fill(1, ROWS);
+    for round_trip in [0, 100] {
+        for kib in [16, 64, 256] {
+            let proxy = Proxy::listening(link.listen(), broker);
+            proxy.set(Behaviour {
+                latency: Duration::from_millis(round_trip / 2),
+                ..Behaviour::default()
+            });
+            proxy.record();
+            let more = [
+                ("MQTT_HOST", link.far_end().to_string()),
+                ("BATCH_MAX_BYTES", (kib << 10).to_string()),
+                ("BATCH_MAX_COUNT", "10000".into()),
+            ];
+            let name = format!("1 Mbit/s, {round_trip} ms, lists of {kib} KiB");
+            let row = drain(&name, &redis, ROWS, proxy.port, &more);
+            let bits = proxy.recorded().len() as f64 * 8.0;
+            println!(
+                "  {:32} {:8.2}",
+                "of the line",
+                bits / 1e6 / row.time.as_secs_f64()
+            );
+        }
+    }
 }
 
 /// From XADD to the subscriber, in push mode.
