@@ -10,7 +10,7 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	mosquitto_pub:mosquitto-clients \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl
 
-.PHONY: help setup build test lint demo soak bench clean
+.PHONY: help setup build test lint demo soak bench image arm clean
 
 help:
 	@echo "make demo             the service at work, until Ctrl-C (DEMO_SECONDS=10 for so long)"
@@ -19,6 +19,8 @@ help:
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
 	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
 	@echo "make build            the release binary"
+	@echo "make image            the image, built and tried (BASES=local without an image registry)"
+	@echo "make arm              64 and 32 bit ARM, cross-compiled and tried under an emulator"
 
 # Installs what is missing where there is apt-get, and says what is missing elsewhere.
 setup:
@@ -64,6 +66,12 @@ soak: setup
 
 bench: setup
 	$(CARGO) bench --locked --bench whole
+
+image: setup
+	CARGO="$(CARGO)" .ci/image
+
+arm: setup
+	CARGO="$(CARGO)" .ci/arm
 
 clean:
 	$(CARGO) clean

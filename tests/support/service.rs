@@ -48,8 +48,13 @@ pub const VARIABLES: [&str; 34] = [
     "MQTT_REPLY_QOS",
 ];
 
+/// The binary of this machine, or what the variable `SERVICE` starts in its place: a program
+/// and its arguments, separated by spaces.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqtt-handler"));
+    let line = std::env::var("SERVICE").unwrap_or(env!("CARGO_BIN_EXE_mqtt-handler").into());
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
     for name in VARIABLES {
         command.env_remove(name);
     }
