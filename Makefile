@@ -8,7 +8,7 @@ DEMO_SECONDS ?=
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	redis-server:redis-server mosquitto:mosquitto mosquitto_passwd:mosquitto \
 	mosquitto_pub:mosquitto-clients \
-	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl
+	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose
 
 .PHONY: help setup build test lint demo soak bench image arm clean
 

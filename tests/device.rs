@@ -34,5 +34,7 @@ fn main() {
 
     let (status, _) = service.terminate();
     assert!(status.success(), "{status}: {}", service.log().join("\n"));
-    println!("{MEASUREMENTS} measurements arrived in order, the cursor is {end}, get_config is answered, and SIGTERM ends it with 0");
+    println!(
+        "{MEASUREMENTS} measurements arrived in order, the cursor is {end}, get_config is answered, and SIGTERM ends it with 0"
+    );
 }
