@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mqtt_handler::stream_id::StreamId;
+
 use super::proxy::{Behaviour, Proxy};
 use super::receiver::first_arrivals;
 use super::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
@@ -315,12 +317,19 @@ impl Rig {
     }
 
     fn rewind(&mut self) {
+        // Back from where the cursor is, and never ahead: after an outage more waits than is
+        // rewound here, and what a cursor is set over is not sent.
+        let cursor = self.redis.cursor().unwrap_or_default();
+        let from = cursor.trim_start_matches('(');
+        if from.parse::<StreamId>().is_err() {
+            return;
+        }
         let entries: Vec<(String, Vec<String>)> =
             self.redis
-                .command(&["XREVRANGE", "measurement:values", "+", "-", "COUNT", "500"]);
+                .command(&["XREVRANGE", "measurement:values", from, "-", "COUNT", "500"]);
         if let Some((id, _)) = entries.last() {
             self.redis.set("mqtt_sender:last_id", id);
-            // Everything behind it, which is more by the time it is seen.
+            // And what was sent while this was done.
             self.ledger.repeats_allowed += 500 + 10 * PER_SECOND;
         }
     }
