@@ -11,7 +11,7 @@
 //! - no wait is without an end, on the monotonic clock;
 //! - callbacks run under a global lock and only `try_send`.
 
-mod nudge;
+mod library;
 mod words;
 
 use std::sync::OnceLock;
@@ -265,9 +265,9 @@ impl Broker {
         });
         // Takes the library's lock once, so that whatever went before has come to an end.
         client.is_connected();
-        let token = client.connect(self.options(version)?);
-        let response = token
-            .wait_for(CONNECT_TIMEOUT + TCP_TIMEOUT)
+        let mut token = client.connect(self.options(version)?);
+        let response = library::wait(&mut token, CONNECT_TIMEOUT + TCP_TIMEOUT)
+            .unwrap_or(Err(paho::Error::Timeout))
             .map_err(|error| {
                 let error = words::connect_error(&error);
                 close(&client);
@@ -291,6 +291,7 @@ impl Broker {
     fn client(&self, version: Version) -> Result<AsyncClient, ConnectError> {
         static ANCHOR: OnceLock<Option<AsyncClient>> = OnceLock::new();
         ANCHOR.get_or_init(|| {
+            library::stop_trace();
             let options = paho::CreateOptionsBuilder::new()
                 .persistence(None)
                 .client_id("anchor")
@@ -397,15 +398,15 @@ impl Connection {
         mut give_up: impl FnMut() -> bool,
     ) -> Result<(), PublishError> {
         let begun = Instant::now();
-        let large = message.payload.len() > nudge::UNDIVIDED;
-        let slice = if large { nudge::EVERY } else { SLICE };
-        let token = self.client.publish(paho_message(message));
+        let large = message.payload.len() > library::UNDIVIDED;
+        let slice = if large { library::NUDGE_EVERY } else { SLICE };
+        let mut token = self.client.publish(paho_message(message));
         loop {
-            match token.clone().wait_for(slice) {
-                Ok(()) => return Ok(()),
-                Err(paho::Error::Timeout) => {
+            match library::wait(&mut token, slice) {
+                Some(Ok(())) => return Ok(()),
+                None => {
                     if large {
-                        nudge::nudge();
+                        library::nudge();
                     }
                     if self.loss().is_some() {
                         return Err(self.closed());
@@ -414,8 +415,8 @@ impl Connection {
                         return Err(PublishError::Timeout(begun.elapsed()));
                     }
                 }
-                Err(paho::Error::ReasonCode(code, _)) => return Err(words::refusal(code)),
-                Err(_) => return Err(self.closed()),
+                Some(Err(paho::Error::ReasonCode(code, _))) => return Err(words::refusal(code)),
+                Some(Err(_)) => return Err(self.closed()),
             }
         }
     }
@@ -451,7 +452,7 @@ impl Connection {
     /// # Errors
     /// The reason in words.
     pub fn subscribe(&mut self, filter: &str) -> Result<(), String> {
-        let token = if self.version == Version::V5 {
+        let mut token = if self.version == Version::V5 {
             let options =
                 paho::SubscribeOptions::new(false, true, paho::RetainHandling::DontSendRetained);
             self.client.subscribe_with_options(filter, 1, options, None)
@@ -460,20 +461,19 @@ impl Connection {
         };
         let begun = Instant::now();
         loop {
-            match token.clone().wait_for(SLICE) {
-                Ok(response)
+            match library::wait(&mut token, SLICE) {
+                Some(Ok(response))
                     if response
                         .subscribe_response()
                         .is_some_and(|code| code >= 0x80) =>
                 {
                     return Err("not authorized".into());
                 }
-                Ok(_) => return Ok(()),
-                Err(paho::Error::Timeout)
-                    if self.loss().is_none() && begun.elapsed() < SUBSCRIBE_TIMEOUT => {}
-                Err(paho::Error::Timeout) => return Err("the broker did not answer".into()),
-                Err(paho::Error::ReasonCode(code, _)) => return Err(code.to_string()),
-                Err(error) => return Err(format!("{error:?}")),
+                Some(Ok(_)) => return Ok(()),
+                None if self.loss().is_none() && begun.elapsed() < SUBSCRIBE_TIMEOUT => {}
+                None => return Err("the broker did not answer".into()),
+                Some(Err(paho::Error::ReasonCode(code, _))) => return Err(code.to_string()),
+                Some(Err(error)) => return Err(format!("{error:?}")),
             }
         }
     }
@@ -486,7 +486,10 @@ impl Connection {
 
 fn close(client: &AsyncClient) {
     if client.is_connected() {
-        drop(client.disconnect(None).wait_for(DISCONNECT_TIMEOUT));
+        drop(library::wait(
+            &mut client.disconnect(None),
+            DISCONNECT_TIMEOUT,
+        ));
     }
 }
 
