@@ -21,6 +21,175 @@ fn block(language: &str) -> String {
         .to_string()
 }
 
+/// The blocks of a language, in order.
+fn blocks(language: &str) -> Vec<String> {
+    let text = readme();
+    let fence = format!("```{language}\n");
+    let found = text.split(&fence).skip(1);
+    found
+        .map(|rest| rest.split("\n```").next().unwrap_or_default().to_string())
+        .collect()
+}
+
+/// Every command that it prints.
+fn commands() -> Vec<String> {
+    let blocks = blocks("sh");
+    let lines = blocks.iter().flat_map(|block| block.lines());
+    lines.map(str::to_string).collect()
+}
+
+fn shell(line: &str, world: &World) -> std::process::Output {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", line])
+        .current_dir(folder)
+        .env("REDIS_PORT", world.redis.port.to_string())
+        .env("MQTT_PORT", world.broker.port.to_string())
+        .env("BALENA_DEVICE_UUID", "u1");
+    command.output().expect("sh")
+}
+
+#[test]
+fn every_command_works_as_printed() {
+    let world = World::new();
+    let (redis, broker) = (world.redis.port, world.broker.port);
+    let binary = env!("CARGO_BIN_EXE_mqtt-handler");
+    let service = world.start();
+    service.wait_for_log("connected to 127");
+    let mut ran = 0;
+    for line in commands() {
+        let (program, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let run = match program {
+            // What they do takes minutes, or is this very test: that there is such a target.
+            "make" => format!("make --dry-run {rest}"),
+            "redis-cli" => format!("redis-cli -p {redis} {rest}"),
+            "mosquitto_pub" => format!("mosquitto_pub -h 127.0.0.1 -p {broker} {rest}"),
+            // Until a message comes, or for a second.
+            "mosquitto_sub" => {
+                format!("mosquitto_sub -h 127.0.0.1 -p {broker} -W 1 {rest} || [ $? = 27 ]")
+            }
+            "mqtt-handler" => format!("{binary} {rest}"),
+            // The service runs until it is told to end.
+            "target/release/mqtt-handler" if !rest.contains("--") => {
+                format!("timeout --preserve-status 2 {binary} {rest}")
+            }
+            "target/release/mqtt-handler" => format!("{binary} {rest}"),
+            "docker" => "docker-compose -f docker-compose.yml config --quiet".into(),
+            // They need a device, or an account.
+            "balena" => continue,
+            _ => panic!("the README prints a command that is not tested: {line}"),
+        };
+        let output = shell(&run, &world);
+        assert!(output.status.success(), "{line}: {output:?}");
+        ran += 1;
+    }
+    assert!(ran >= 10, "{ran}");
+}
+
+#[test]
+fn every_example_of_a_file_is_valid() {
+    // The entry for an existing fleet: what docker-compose says of it, and the same rights as
+    // in the file of this repository.
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::create_dir(folder.path().join("mqtt-handler")).expect("folder");
+    for (n, text) in blocks("yaml").iter().enumerate() {
+        let file = folder.path().join(format!("{n}.yml"));
+        std::fs::write(&file, text).expect("file");
+        let checked = Command::new("docker-compose")
+            .arg("-f")
+            .arg(&file)
+            .args(["config", "--quiet"])
+            .output()
+            .expect("docker-compose");
+        assert!(checked.status.success(), "{checked:?}");
+        let here =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml"));
+        let here = here.expect("docker-compose.yml");
+        let own: Vec<&str> = here.lines().map(str::trim).collect();
+        for line in text.lines().map(str::trim) {
+            assert!(
+                own.contains(&line) || line == "build: ./mqtt-handler",
+                "{line:?} is not in docker-compose.yml"
+            );
+        }
+    }
+    let known = ["sh", "yaml", "acl"];
+    for fence in readme().lines().filter_map(|line| line.strip_prefix("```")) {
+        assert!(fence.is_empty() || known.contains(&fence), "{fence}");
+    }
+}
+
+/// The longest part of a text in Rust that is printed as it is.
+fn fixed_part(literal: &str) -> String {
+    let mut parts: Vec<String> = vec![String::new()];
+    let mut inside = false;
+    for letter in literal.chars() {
+        match letter {
+            '{' => inside = true,
+            '}' => {
+                inside = false;
+                parts.push(String::new());
+            }
+            _ if !inside => parts.last_mut().expect("a part").push(letter),
+            _ => {}
+        }
+    }
+    let longest = parts.into_iter().max_by_key(String::len);
+    longest
+        .unwrap_or_default()
+        .trim_matches([' ', ':', ';', ',', '(', ')'])
+        .to_string()
+}
+
+/// The first text in quotes.
+fn literal(code: &str) -> Option<&str> {
+    code.split_once('"')?.1.split('"').next()
+}
+
+#[test]
+fn every_warning_and_every_error_is_explained() {
+    let readme = readme();
+    let mut missing = Vec::new();
+    let mut found = 0;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let mut folders = vec![std::path::PathBuf::from(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)
+            .expect("src")
+            .map_while(Result::ok)
+        {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let code = std::fs::read_to_string(entry.path()).expect("code");
+            let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+            let logged = code
+                .split("warn!(")
+                .skip(1)
+                .chain(code.split("error!(").skip(1));
+            // Reasons that name a setting.
+            let reasons = code.match_indices("(see mqtt.").map(|(at, _)| {
+                let begin = code[..at].rfind('"').unwrap_or_default();
+                &code[begin..]
+            });
+            for text in logged.chain(reasons).filter_map(literal) {
+                let part = fixed_part(text.split("(see").next().unwrap_or_default());
+                if part.len() < 8 {
+                    continue;
+                }
+                found += 1;
+                if !readme.contains(&part) {
+                    missing.push(part);
+                }
+            }
+        }
+    }
+    assert!(found > 40, "{found}");
+    assert!(missing.is_empty(), "not explained:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn the_table_of_settings_is_complete_and_true() {
     let text = readme();
@@ -60,9 +229,9 @@ fn the_examples_of_commands_are_answered_as_printed() {
     world.wait_for(200);
     let text = readme();
     let mut examples = 0;
-    for line in text
-        .lines()
-        .filter_map(|line| line.strip_prefix("    mosquitto_pub "))
+    for line in commands()
+        .iter()
+        .filter_map(|line| line.strip_prefix("mosquitto_pub "))
     {
         let before = world.receiver.replies().len();
         let command = format!(

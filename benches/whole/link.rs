@@ -34,6 +34,8 @@ impl Link {
             format!("ip link add {outside} type veth peer name {inside} netns {name}"),
             format!("ip address add {near_end}/30 dev {outside}"),
             format!("ip link set {outside} up"),
+            // What devices have by default; this machine may have another.
+            format!("ip route replace {far}/32 dev {outside} congctl cubic"),
             format!("ip -n {name} address add {far}/30 dev {inside}"),
             format!("ip -n {name} link set {inside} up"),
             format!("tc qdisc add dev {outside} root tbf rate {rate} burst 4kb latency 200ms"),

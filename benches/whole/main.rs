@@ -56,7 +56,7 @@ fn main() {
         long_way(rows.min(100_000), site.plain);
     }
     if wanted("line") {
-        slow_line(site.plain);
+        slow_lines(site.plain);
     }
     if wanted("push") {
         push(1, 20);
@@ -79,7 +79,8 @@ fn drains(rows: u64, site: &Site, certificates: &Certificates) {
         );
         time
     };
-    let raw = limit("limit: reading the same pages", read_raw(&redis, rows));
+    let raw = limit("limit: the bytes of the same pages", read_raw(&redis, rows));
+    limit("the same with the redis library", read_values(&redis, rows));
     let publish = limit(
         "limit: publishing with Paho alone",
         publish_raw(site.plain, rows),
@@ -237,6 +238,23 @@ fn read_raw(redis: &Redis, rows: u64) -> Duration {
     begun.elapsed()
 }
 
+/// As the library reads, and nothing done with the values.
+fn read_values(redis: &Redis, rows: u64) -> Duration {
+    let mut connection = redis.connection();
+    let begun = Instant::now();
+    for after in (0..rows).step_by(480) {
+        let mut command = redis::cmd("XRANGE");
+        command
+            .arg("measurement:values")
+            .arg(format!("({after}-0"))
+            .arg("+")
+            .arg("COUNT")
+            .arg(480);
+        let _: redis::Value = command.query(&mut connection).expect("XRANGE");
+    }
+    begun.elapsed()
+}
+
 fn publish_raw(port: u16, rows: u64) -> Duration {
     let variables = |name: &str| match name {
         "MQTT_HOST" => Some("127.0.0.1".to_string()),
@@ -265,17 +283,17 @@ fn publish_raw(port: u16, rows: u64) -> Duration {
     time
 }
 
-/// A line of 1 Mbit/s, without and with a long way behind it, by the size of a list.
-fn slow_line(broker: u16) {
+/// A slow line, without and with a long way behind it, by the size of a list.
+fn slow_lines(broker: u16) {
     const ROWS: u64 = 20_000;
-    let Some(link) = Link::new("1mbit") else {
-        println!("slow line: left out, it needs root and iproute2");
-        return;
-    };
     let redis = Redis::start(&["--appendonly", "no"]);
     redis.fill(1, ROWS);
-    for round_trip in [0, 100] {
-        for kib in [16, 64, 256] {
+    for megabits in [1, 10] {
+        let Some(link) = Link::new(&format!("{megabits}mbit")) else {
+            println!("slow lines: left out, they need root and iproute2");
+            return;
+        };
+        for (round_trip, kib) in [(0, 64), (100, 64), (100, 256)] {
             let proxy = Proxy::listening(link.listen(), broker);
             proxy.set(Behaviour {
                 latency: Duration::from_millis(round_trip / 2),
@@ -287,14 +305,11 @@ fn slow_line(broker: u16) {
                 ("BATCH_MAX_BYTES", (kib << 10).to_string()),
                 ("BATCH_MAX_COUNT", "10000".into()),
             ];
-            let name = format!("1 Mbit/s, {round_trip} ms, lists of {kib} KiB");
+            let name = format!("{megabits} Mbit/s, {round_trip} ms, {kib} KiB a list");
             let row = drain(&name, &redis, ROWS, proxy.port, &more);
             let bits = proxy.recorded().len() as f64 * 8.0;
-            println!(
-                "  {:32} {:8.2}",
-                "of the line",
-                bits / 1e6 / row.time.as_secs_f64()
-            );
+            let capacity = f64::from(megabits) * 1e6 * row.time.as_secs_f64();
+            println!("  {:32} {:8.2}", "of the line", bits / capacity);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How often to nudge while a confirmation is awaited. What the socket holds lasts for longer
-/// than this on any line that is slow enough to leave a packet half written.
+/// How often to nudge while a confirmation is awaited: about as long as a line of 10 Mbit/s
+/// takes for what the socket holds.
 pub const NUDGE_EVERY: Duration = Duration::from_millis(50);
 /// A packet up to this size goes into the buffer of any socket as a whole.
 pub const UNDIVIDED: usize = 16 << 10;
@@ -37,7 +37,7 @@ pub fn stop_trace() {
 ///
 /// When the socket takes only a part of a packet, the library writes the rest when its receiving
 /// thread wakes up: at the next packet that arrives, or after a second. With one message in
-/// flight nothing arrives, and on a line of 1 Mbit/s that second is mostly spent idle.
+/// flight nothing arrives, and a line of a few Mbit/s has long sent what the socket held.
 pub fn nudge() {
     // SAFETY: the function takes nothing, and only sends on a socket that exists from the
     // first client to the end of the last one.
