@@ -14,8 +14,9 @@
 //! * `settings`, `delivery`, `ledger`, `backoff`: the decisions: what is in force, what may be
 //!   confirmed and how large a list may be, what got lost, how long to wait. `command`: what a
 //!   remote side may ask for.
-//! * `store`: every command to Redis. `mqtt`: every call of the MQTT library, `tls`: its
-//!   failures in words. `supervisor`: the one call to balena.
+//! * `store`: every command to Redis; below it `wire` and `reply`, the connection and the bytes
+//!   on it, and `page`, a piece of the stream as it came. `mqtt`: every call of the MQTT library,
+//!   `tls`: its failures in words. `supervisor`: the one call to balena.
 //! * `status`: the one record that the service tells about itself; `announcer`: on its topic;
 //!   `report`: `--status`. `check`: `--check`.
 //! * `poller`, `publisher`, `dispatcher`: the threads. `threads`: who watches them. `shutdown`:

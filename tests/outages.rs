@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use support::receiver::first_arrivals;
@@ -36,6 +37,31 @@ fn the_service_starts_first_and_both_servers_come_later() {
     });
     // Attempts were spaced out, and each said one line.
     assert!(service.log().len() < 40, "{} lines", service.log().len());
+}
+
+#[test]
+fn what_is_not_redis_is_named_and_waited_for() {
+    let world = World::new();
+    world.redis.fill(1, 10);
+    // A web server in the place of Redis: it talks, but not the protocol.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let served = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut request = [0; 64];
+            let _ = stream.read(&mut request);
+            let answer = "HTTP/1.1 400 Bad Request\r\n\r\n";
+            stream.write_all(answer.as_bytes()).expect("an answer");
+        }
+        port
+    });
+    let service = world.start_with(&[("REDIS_PORT", &port.to_string())]);
+    service.wait_for_log("what answers there does not speak the protocol of Redis");
+    // The right one comes up on the same port, and nothing is to be done.
+    let redis = Redis::reserved(served.join().expect("the web server"));
+    redis.fill(1, 10);
+    world.wait_for(10);
 }
 
 #[test]
