@@ -13,6 +13,8 @@ pub fn init() {
     if on_balena && std::env::var_os("RUST_LOG_STYLE").is_none() {
         builder.write_style(env_logger::WriteStyle::Never);
     }
+    // It would format a line with the local time for every packet.
+    builder.filter_module("paho_mqtt_c", log::LevelFilter::Off);
     builder.format(move |out, record| {
         // Libraries log their options, and with them passwords and keys.
         if !record.target().starts_with("mqtt_handler") {
