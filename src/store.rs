@@ -7,6 +7,7 @@
 mod answers;
 mod outlook;
 mod page;
+mod reading;
 mod reply;
 mod scripts;
 mod wire;
@@ -15,16 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, ConnectionLike, Pipeline, RedisError, RedisResult, Script, Value};
+use redis::{Cmd, ConnectionLike, Pipeline, RedisError, Script, Value};
 
 use crate::config;
 use crate::delivery::Poison;
-use crate::settings::{Raw, RawSettings};
+use crate::settings::Raw;
 use crate::status::Record;
 use crate::stream_id::{Cursor, StreamId};
 
-use answers::{in_words, not_a_string, raw_settings, refused, stream_state, text_of, unexpected};
-use reply::Walk;
+use answers::{in_words, loading, not_a_string, refused, text_of, unexpected};
 use scripts::{COUNT, SAVE, SET, TRIM};
 use wire::Wire;
 
@@ -150,101 +150,6 @@ impl Store {
         self.connection().map(|_| ())
     }
 
-    /// The three settings in one round trip.
-    ///
-    /// # Errors
-    /// As for every command: unreachable, or refused by Redis.
-    pub fn settings(&mut self) -> Result<RawSettings, StoreError> {
-        let (reply, at) = self.exchange(&settings_commands(), 3)?;
-        loading(Walk::new(&reply, at).value().ok().as_ref())?;
-        Ok(raw_settings(&mut values(&mut Walk::new(&reply, at))))
-    }
-
-    /// The settings and a page of at most `count` entries behind `after`, in one round trip
-    /// and of one moment.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn page(
-        &mut self,
-        after: StreamId,
-        count: usize,
-    ) -> Result<(RawSettings, Page), StoreError> {
-        let mut commands = settings_commands();
-        commands.cmd("XINFO").arg("STREAM").arg(VALUES);
-        commands
-            .cmd("XRANGE")
-            .arg(VALUES)
-            .arg(Cursor::written(after))
-            .arg("+")
-            .arg("COUNT")
-            .arg(count);
-        commands.atomic();
-        // MULTI and the commands are each answered for themselves, and EXEC with everything.
-        let (reply, at) = self.exchange(&commands, commands.len() + 2)?;
-        let mut walk = Walk::new(&reply, at);
-        for _ in 0..=commands.len() {
-            succeeded(walk.value())?;
-        }
-        if walk.array() != Some(commands.len()) {
-            succeeded(walk.value())?;
-            return Err(unexpected());
-        }
-        let settings = raw_settings(&mut values(&mut walk));
-        let stream = Some(stream_state(walk.value().ok())?);
-        let at = walk.at();
-        Ok((settings, page(reply, at, stream)?))
-    }
-
-    /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
-    /// none after `patience`.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn wait(
-        &mut self,
-        after: StreamId,
-        count: usize,
-        patience: Duration,
-    ) -> Result<(RawSettings, Page), StoreError> {
-        let mut commands = settings_commands();
-        commands
-            .cmd("XREAD")
-            .arg("COUNT")
-            .arg(count)
-            .arg("BLOCK")
-            .arg(patience.as_millis().max(1) as u64)
-            .arg("STREAMS")
-            .arg(VALUES)
-            .arg(after.to_string());
-        let (reply, at) = self.exchange(&commands, commands.len())?;
-        let mut walk = Walk::new(&reply, at);
-        loading(Walk::new(&reply, at).value().ok().as_ref())?;
-        let settings = raw_settings(&mut values(&mut walk));
-        // [[stream, [entry, …]]], or nil when the time is up.
-        let at = walk.at();
-        match walk.array() {
-            Some(0) => Ok((settings, Page::default())),
-            Some(_) if walk.array() == Some(2) && walk.string().is_some() => {
-                let at = walk.at();
-                Ok((settings, page(reply, at, None)?))
-            }
-            _ => Ok((settings, page(reply, at, None)?)),
-        }
-    }
-
-    /// The state of the stream.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn stream(&mut self) -> Result<StreamState, StoreError> {
-        let mut command = redis::cmd("XINFO");
-        command.arg("STREAM").arg(VALUES);
-        let packed = command.get_packed_command();
-        let answer = self.connection()?.req_packed_command(&packed);
-        stream_state(Some(self.checked(answer)?))
-    }
-
     /// Saves the cursor if it is still `expected`, and what goes with it.
     ///
     /// # Errors
@@ -281,14 +186,6 @@ impl Store {
             }
             _ => Err(unexpected()),
         }
-    }
-
-    /// The ID of the first entry behind `after`.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn oldest(&mut self, after: StreamId) -> Result<Option<StreamId>, StoreError> {
-        Ok(self.range((after.next(), StreamId::MAX), 1)?.first())
     }
 
     /// Stores a loss together with the account that has it, so that it is never told twice.
@@ -382,23 +279,6 @@ impl Store {
         }
     }
 
-    /// At most `count` entries of a range, both ends included.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<Page, StoreError> {
-        let mut commands = redis::pipe();
-        commands
-            .cmd("XRANGE")
-            .arg(VALUES)
-            .arg(range.0.to_string())
-            .arg(range.1.to_string())
-            .arg("COUNT")
-            .arg(count);
-        let (reply, at) = self.exchange(&commands, 1)?;
-        page(reply, at, None)
-    }
-
     /// Wakes a connection that blocks on the stream.
     ///
     /// # Errors
@@ -435,28 +315,6 @@ impl Store {
         let answer = connection.req_packed_commands(&packed, offset, count);
         let answers = self.checked(answer)?;
         loading(answers.first()).map(|()| answers)
-    }
-
-    /// The replies to a pipeline as they come, and where they begin: a status that waits goes
-    /// out ahead of it.
-    fn exchange(
-        &mut self,
-        pipeline: &Pipeline,
-        replies: usize,
-    ) -> Result<(Vec<u8>, usize), StoreError> {
-        let status = self.status.take();
-        let told = usize::from(status.is_some());
-        let mut packed = status.unwrap_or_default();
-        packed.extend(pipeline.get_packed_pipeline());
-        let answer = self.connection()?.exchange(&packed, told + replies);
-        let reply = self.checked(answer.map_err(RedisError::from))?;
-        let mut walk = Walk::new(&reply, 0);
-        if told == 1 {
-            let answer = walk.value().and_then(Value::extract_error);
-            self.status_refused = answer.err().as_ref().map(in_words);
-        }
-        let at = walk.at();
-        Ok((reply, at))
     }
 
     fn connection(&mut self) -> Result<&mut Wire, StoreError> {
@@ -514,46 +372,6 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Wire, i64), StoreE
         }
     }
     Ok((connection, client_id))
-}
-
-/// A server that is loading, or wants a password, answers every command with that.
-fn loading(first: Option<&Value>) -> Result<(), StoreError> {
-    match first {
-        Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => {
-            Err(refused(error.clone().into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn succeeded(answer: RedisResult<Value>) -> Result<(), StoreError> {
-    answer
-        .and_then(Value::extract_error)
-        .map_or_else(|error| Err(refused(error)), |_| Ok(()))
-}
-
-fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
-    std::iter::from_fn(|| walk.value().ok())
-}
-
-/// The page at this place of the replies, or why there is none.
-fn page(reply: Vec<u8>, at: usize, stream: Option<StreamState>) -> Result<Page, StoreError> {
-    if reply.get(at) == Some(&b'-') {
-        succeeded(Walk::new(&reply, at).value())?;
-    }
-    Page::new(reply, at, stream).ok_or_else(unexpected)
-}
-
-fn settings_commands() -> Pipeline {
-    let mut commands = redis::pipe();
-    commands
-        .cmd("GET")
-        .arg(ENABLED)
-        .cmd("GET")
-        .arg(INTERVAL)
-        .cmd("GET")
-        .arg(LAST_ID);
-    commands
 }
 
 fn position(save: &Save) -> String {

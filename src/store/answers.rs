@@ -70,6 +70,16 @@ pub fn id(value: &Value) -> Option<StreamId> {
     }
 }
 
+/// A server that is loading, or wants a password, answers every command with that.
+pub fn loading(first: Option<&Value>) -> Result<(), StoreError> {
+    match first {
+        Some(Value::ServerError(error)) if error.code() != "WRONGTYPE" => {
+            Err(refused(error.clone().into()))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub fn text_of(value: Option<Value>) -> String {
     match value {
         Some(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
