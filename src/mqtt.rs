@@ -12,6 +12,7 @@
 //! - callbacks run under a global lock and only `try_send`.
 
 mod library;
+mod options;
 mod words;
 
 use std::sync::OnceLock;
@@ -21,7 +22,7 @@ use crossbeam_channel::{Receiver, bounded};
 use paho::{AsyncClient, PropertyCode, ReasonCode};
 use paho_mqtt as paho;
 
-use crate::config::{Mqtt, Tls, Version};
+use crate::config::{Mqtt, Version};
 use crate::tls;
 
 /// For the TCP connection that is tried first, for each address of the host.
@@ -30,8 +31,6 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a wait looks whether it has become pointless.
 const SLICE: Duration = Duration::from_millis(250);
-/// Bytes of the largest packet that a broker of MQTT 5 may send to this device.
-const MAX_RECEIVED: u32 = 1024 * 1024;
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -226,6 +225,8 @@ impl Broker {
         mut on_message: impl FnMut(Incoming) + Send + 'static,
     ) -> Result<Connection, ConnectError> {
         let client = self.client(version)?;
+        let will = self.will.clone();
+        let options = options::connect(&self.config, version, will).map_err(words::internal)?;
         let keep = self.keep;
         let (lost_tx, lost) = bounded(1);
         let also_lost = lost_tx.clone();
@@ -265,7 +266,7 @@ impl Broker {
         });
         // Takes the library's lock once, so that whatever went before has come to an end.
         client.is_connected();
-        let mut token = client.connect(self.options(version)?);
+        let mut token = client.connect(options);
         let response = library::wait(&mut token, CONNECT_TIMEOUT + TCP_TIMEOUT)
             .unwrap_or(Err(paho::Error::Timeout))
             .map_err(|error| {
@@ -298,51 +299,7 @@ impl Broker {
                 .finalize();
             AsyncClient::new(options).ok()
         });
-        let scheme = if self.config.tls.is_some() {
-            "ssl"
-        } else {
-            "tcp"
-        };
-        let host = if self.config.host.contains(':') {
-            format!("[{}]", self.config.host)
-        } else {
-            self.config.host.clone()
-        };
-        let options = paho::CreateOptionsBuilder::new()
-            .server_uri(format!("{scheme}://{host}:{}", self.config.port))
-            .client_id(&self.config.client_id)
-            .mqtt_version(paho_version(version))
-            .persistence(None)
-            .finalize();
-        AsyncClient::new(options).map_err(words::internal)
-    }
-
-    fn options(&self, version: Version) -> Result<paho::ConnectOptions, ConnectError> {
-        let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
-        options
-            .keep_alive_interval(self.config.keep_alive)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .max_inflight(1);
-        if version == Version::V5 {
-            options.clean_start(true).properties(receive_limits());
-        } else {
-            options.clean_session(true);
-        }
-        if !self.config.username.is_empty() {
-            options.user_name(&self.config.username);
-        }
-        // MQTT 3.1.1 has no password without a user name: a broker would just hang up.
-        let may_send = version == Version::V5 || !self.config.username.is_empty();
-        if !self.config.password.is_empty() && may_send {
-            options.password(self.config.password.as_str());
-        }
-        if let Some(will) = &self.will {
-            options.will_message(paho_message(will.clone()));
-        }
-        if let Some(tls) = &self.config.tls {
-            options.ssl_options(tls_options(tls).map_err(words::internal)?);
-        }
-        Ok(options.finalize())
+        AsyncClient::new(options::create(&self.config, version)).map_err(words::internal)
     }
 }
 
@@ -400,7 +357,7 @@ impl Connection {
         let begun = Instant::now();
         let large = message.payload.len() > library::UNDIVIDED;
         let slice = if large { library::NUDGE_EVERY } else { SLICE };
-        let mut token = self.client.publish(paho_message(message));
+        let mut token = self.client.publish(options::message(message));
         loop {
             match library::wait(&mut token, slice) {
                 Some(Ok(())) => return Ok(()),
@@ -491,54 +448,4 @@ fn close(client: &AsyncClient) {
             DISCONNECT_TIMEOUT,
         ));
     }
-}
-
-fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
-    let mut options = paho::SslOptionsBuilder::new();
-    // The library checks the name of the host only when it is told to.
-    options
-        .enable_server_cert_auth(!tls.insecure)
-        .verify(!tls.insecure)
-        .enabled_cipher_suites(tls::CIPHERS);
-    if let Some(ca) = &tls.ca {
-        options.trust_store(ca)?;
-    }
-    if let Some((certificate, key)) = &tls.client {
-        options.key_store(certificate)?.private_key(key)?;
-    }
-    Ok(options.finalize())
-}
-
-/// What the broker may send to this device: a hostile payload is not even received.
-fn receive_limits() -> paho::Properties {
-    let mut properties = paho::Properties::new();
-    // Cannot fail: the property exists and takes such a number.
-    drop(properties.push_u32(PropertyCode::MaximumPacketSize, MAX_RECEIVED));
-    properties
-}
-
-fn paho_version(version: Version) -> paho::MqttVersion {
-    if version == Version::V311 {
-        paho::MqttVersion::V3_1_1
-    } else {
-        paho::MqttVersion::V5
-    }
-}
-
-fn paho_message(message: Message) -> paho::Message {
-    let mut builder = paho::MessageBuilder::new()
-        .topic(message.topic)
-        .payload(message.payload)
-        .qos(message.qos)
-        .retained(message.retained);
-    if let Some(correlation) = message.correlation {
-        let mut properties = paho::Properties::new();
-        if properties
-            .push_binary(PropertyCode::CorrelationData, correlation)
-            .is_ok()
-        {
-            builder = builder.properties(properties);
-        }
-    }
-    builder.finalize()
 }

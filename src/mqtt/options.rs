@@ -1,0 +1,114 @@
+//! From the settings to the options of the library.
+
+use paho::PropertyCode;
+use paho_mqtt as paho;
+
+use super::{CONNECT_TIMEOUT, Message};
+use crate::config::{Mqtt, Tls, Version};
+use crate::tls;
+
+/// Bytes of the largest packet that a broker of MQTT 5 may send to this device.
+const MAX_RECEIVED: u32 = 1024 * 1024;
+
+/// A client, which is no connection yet.
+pub fn create(config: &Mqtt, version: Version) -> paho::CreateOptions {
+    let scheme = if config.tls.is_some() { "ssl" } else { "tcp" };
+    let host = if config.host.contains(':') {
+        format!("[{}]", config.host)
+    } else {
+        config.host.clone()
+    };
+    paho::CreateOptionsBuilder::new()
+        .server_uri(format!("{scheme}://{host}:{}", config.port))
+        .client_id(&config.client_id)
+        .mqtt_version(paho_version(version))
+        .persistence(None)
+        .finalize()
+}
+
+/// A connection.
+///
+/// # Errors
+/// A file of the TLS settings that the library does not take.
+pub fn connect(
+    config: &Mqtt,
+    version: Version,
+    will: Option<Message>,
+) -> paho::Result<paho::ConnectOptions> {
+    let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
+    options
+        .keep_alive_interval(config.keep_alive)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .max_inflight(1);
+    if version == Version::V5 {
+        options.clean_start(true).properties(receive_limits());
+    } else {
+        options.clean_session(true);
+    }
+    if !config.username.is_empty() {
+        options.user_name(&config.username);
+    }
+    // MQTT 3.1.1 has no password without a user name: a broker would just hang up.
+    let may_send = version == Version::V5 || !config.username.is_empty();
+    if !config.password.is_empty() && may_send {
+        options.password(config.password.as_str());
+    }
+    if let Some(will) = will {
+        options.will_message(message(will));
+    }
+    if let Some(tls) = &config.tls {
+        options.ssl_options(tls_options(tls)?);
+    }
+    Ok(options.finalize())
+}
+
+/// A message as the library wants it.
+pub fn message(message: Message) -> paho::Message {
+    let mut builder = paho::MessageBuilder::new()
+        .topic(message.topic)
+        .payload(message.payload)
+        .qos(message.qos)
+        .retained(message.retained);
+    if let Some(correlation) = message.correlation {
+        let mut properties = paho::Properties::new();
+        if properties
+            .push_binary(PropertyCode::CorrelationData, correlation)
+            .is_ok()
+        {
+            builder = builder.properties(properties);
+        }
+    }
+    builder.finalize()
+}
+
+fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
+    let mut options = paho::SslOptionsBuilder::new();
+    // The library checks the name of the host only when it is told to.
+    options
+        .enable_server_cert_auth(!tls.insecure)
+        .verify(!tls.insecure)
+        .enabled_cipher_suites(tls::CIPHERS);
+    if let Some(ca) = &tls.ca {
+        options.trust_store(ca)?;
+    }
+    if let Some((certificate, key)) = &tls.client {
+        options.key_store(certificate)?.private_key(key)?;
+    }
+    Ok(options.finalize())
+}
+
+/// What the broker may send to this device: a hostile payload is not even received.
+fn receive_limits() -> paho::Properties {
+    let mut properties = paho::Properties::new();
+    // Cannot fail: the property exists and takes such a number.
+    drop(properties.push_u32(PropertyCode::MaximumPacketSize, MAX_RECEIVED));
+    properties
+}
+
+fn paho_version(version: Version) -> paho::MqttVersion {
+    if version == Version::V311 {
+        paho::MqttVersion::V3_1_1
+    } else {
+        paho::MqttVersion::V5
+    }
+}
