@@ -62,7 +62,7 @@ impl Wire {
                 bytes.resize(2 * filled, 0);
             }
             filled += match self.stream.read(&mut bytes[filled..]) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(farewell(&bytes[..filled])),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => 0,
                 Err(error) => return Err(error),
@@ -81,6 +81,18 @@ impl Wire {
         bytes.truncate(filled);
         self.room = filled.next_power_of_two().clamp(MIN_ROOM, MAX_ROOM);
         Ok(bytes)
+    }
+}
+
+/// Why the server has closed the connection: what it does not take for a client, it tells in one
+/// line first.
+fn farewell(last_words: &[u8]) -> io::Error {
+    match last_words.strip_prefix(b"-") {
+        Some(words) => {
+            let words = String::from_utf8_lossy(words);
+            io::Error::new(ErrorKind::ConnectionRefused, words.trim_end().to_string())
+        }
+        None => ErrorKind::UnexpectedEof.into(),
     }
 }
 
@@ -113,5 +125,52 @@ impl ConnectionLike for Wire {
 
     fn is_open(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Shutdown, TcpListener};
+
+    /// What a client hears of a server that says this and then nothing more.
+    fn heard(said: &'static [u8]) -> io::Result<Vec<u8>> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            stream.write_all(said)?;
+            stream.shutdown(Shutdown::Write)?;
+            // Until the client has gone, so that nothing is cut short.
+            stream.read_to_end(&mut Vec::new())
+        });
+        let mut wire = Wire::connect("127.0.0.1", port, Duration::from_secs(60))?;
+        let heard = wire.exchange(b"*1\r\n$4\r\nPING\r\n", 2);
+        drop(wire);
+        drop(server.join());
+        heard
+    }
+
+    #[test]
+    fn complete_replies_are_given_as_they_are() {
+        assert_eq!(
+            heard(b"+OK\r\n:1\r\n").ok(),
+            Some(b"+OK\r\n:1\r\n".to_vec())
+        );
+    }
+
+    #[test]
+    fn the_last_words_of_a_server_that_closes_are_the_reason() {
+        let said = b"-ERR max number of clients reached\r\n";
+        let reason = heard(said).map_err(|error| error.to_string());
+        assert_eq!(reason, Err("ERR max number of clients reached".into()));
+        let silent = heard(b"+OK\r\n").map_err(|error| error.kind());
+        assert_eq!(silent, Err(ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn more_than_was_asked_for_is_no_reply() {
+        let reason = heard(b"+OK\r\n+OK\r\n+OK\r\n").map_err(|error| error.kind());
+        assert_eq!(reason, Err(ErrorKind::InvalidData));
     }
 }
