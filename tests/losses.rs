@@ -115,8 +115,9 @@ fn a_thousand_lost_connections_leave_nothing_behind() {
         after.1 <= before.1 + 8,
         "threads: {before:?} then {after:?}"
     );
+    // With fewer losses it runs under valgrind, whose own books grow.
     assert!(
-        after.2 <= before.2 + 8 * 1024,
+        losses < 1000 || after.2 <= before.2 + 8 * 1024,
         "memory: {before:?} then {after:?}"
     );
 }
