@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, ConnectionLike, Pipeline, RedisError, Script, Value};
+use redis::{Cmd, ConnectionLike, RedisError, Script, Value};
 
 use crate::config;
 use crate::delivery::Poison;
@@ -24,7 +24,7 @@ use crate::settings::Raw;
 use crate::status::Record;
 use crate::stream_id::{Cursor, StreamId};
 
-use answers::{in_words, loading, not_a_string, refused, text_of, unexpected};
+use answers::{in_words, not_a_string, refused, text_of, unexpected};
 use scripts::{COUNT, SAVE, SET, TRIM};
 use wire::Wire;
 
@@ -301,20 +301,6 @@ impl Store {
             .req_packed_command(&packed)
             .and_then(Value::extract_error);
         self.checked(answer)
-    }
-
-    /// Answers of single commands that are errors stay among the answers.
-    fn pipeline(
-        &mut self,
-        pipeline: &Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> Result<Vec<Value>, StoreError> {
-        let packed = pipeline.get_packed_pipeline();
-        let connection = self.connection()?;
-        let answer = connection.req_packed_commands(&packed, offset, count);
-        let answers = self.checked(answer)?;
-        loading(answers.first()).map(|()| answers)
     }
 
     fn connection(&mut self) -> Result<&mut Wire, StoreError> {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use redis::Value;
 
-use super::answers::{stream_state, text_of, unexpected};
+use super::answers::{stream_state, text_of};
+use super::reading::values;
+use super::reply::Walk;
 use super::{LAST_ID, Live, Memory, STATUS, Store, StoreError, StreamState, VALUES};
 use crate::status::{self, Record};
 use crate::stream_id::{Cursor, StreamId};
@@ -67,7 +69,6 @@ impl Store {
     pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
         let mut commands = redis::pipe();
         commands
-            .atomic()
             .cmd("GET")
             .arg(LAST_ID)
             .cmd("HGETALL")
@@ -75,11 +76,9 @@ impl Store {
             .cmd("XINFO")
             .arg("STREAM")
             .arg(VALUES);
-        let answers = self.pipeline(&commands, commands.len() + 1, 1)?;
-        let Some(Value::Array(answers)) = answers.into_iter().next() else {
-            return Err(unexpected());
-        };
-        let mut answers = answers.into_iter();
+        let (reply, at) = self.transaction(&mut commands)?;
+        let mut walk = Walk::new(&reply, at);
+        let mut answers = values(&mut walk);
         let cursor = text_of(answers.next());
         let stored = match answers.next() {
             Some(Value::Array(fields)) if !fields.is_empty() => fields,

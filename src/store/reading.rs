@@ -17,9 +17,9 @@ impl Store {
     /// # Errors
     /// As for every command: unreachable, or refused by Redis.
     pub fn settings(&mut self) -> Result<RawSettings, StoreError> {
-        let (reply, at) = self.exchange(&settings_commands(), 3)?;
-        loading(Walk::new(&reply, at).value().ok().as_ref())?;
-        Ok(raw_settings(&mut values(&mut Walk::new(&reply, at))))
+        let commands = settings_commands();
+        let (reply, at) = self.exchange(&commands, commands.len())?;
+        settings(&mut Walk::new(&reply, at))
     }
 
     /// The settings and a page of at most `count` entries behind `after`, in one round trip
@@ -41,17 +41,8 @@ impl Store {
             .arg("+")
             .arg("COUNT")
             .arg(count);
-        commands.atomic();
-        // MULTI and the commands are each answered for themselves, and EXEC with everything.
-        let (reply, at) = self.exchange(&commands, commands.len() + 2)?;
+        let (reply, at) = self.transaction(&mut commands)?;
         let mut walk = Walk::new(&reply, at);
-        for _ in 0..=commands.len() {
-            succeeded(walk.value())?;
-        }
-        if walk.array() != Some(commands.len()) {
-            succeeded(walk.value())?;
-            return Err(unexpected());
-        }
         let settings = raw_settings(&mut values(&mut walk));
         let stream = Some(stream_state(walk.value().ok())?);
         let at = walk.at();
@@ -81,18 +72,16 @@ impl Store {
             .arg(after.to_string());
         let (reply, at) = self.exchange(&commands, commands.len())?;
         let mut walk = Walk::new(&reply, at);
-        loading(Walk::new(&reply, at).value().ok().as_ref())?;
-        let settings = raw_settings(&mut values(&mut walk));
+        let settings = settings(&mut walk)?;
         // [[stream, [entry, …]]], or nil when the time is up.
-        let at = walk.at();
-        match walk.array() {
-            Some(0) => Ok((settings, Page::default())),
-            Some(_) if walk.array() == Some(2) && walk.string().is_some() => {
-                let at = walk.at();
-                Ok((settings, page(reply, at, None)?))
-            }
-            _ => Ok((settings, page(reply, at, None)?)),
+        let mut at = walk.at();
+        if walk.array() == Some(0) {
+            return Ok((settings, Page::default()));
         }
+        if walk.array() == Some(2) && walk.string().is_some() {
+            at = walk.at();
+        }
+        Ok((settings, page(reply, at, None)?))
     }
 
     /// The state of the stream.
@@ -132,6 +121,26 @@ impl Store {
         page(reply, at, None)
     }
 
+    /// The replies to commands of one moment, and where the first of them begins.
+    pub(super) fn transaction(
+        &mut self,
+        commands: &mut Pipeline,
+    ) -> Result<(Vec<u8>, usize), StoreError> {
+        commands.atomic();
+        // MULTI and the commands are each answered for themselves, and EXEC with everything.
+        let (reply, at) = self.exchange(commands, commands.len() + 2)?;
+        let mut walk = Walk::new(&reply, at);
+        for _ in 0..=commands.len() {
+            succeeded(walk.value())?;
+        }
+        if walk.array() != Some(commands.len()) {
+            succeeded(walk.value())?;
+            return Err(unexpected());
+        }
+        let at = walk.at();
+        Ok((reply, at))
+    }
+
     /// The replies to a pipeline as they come, and where they begin: a status that waits goes
     /// out ahead of it.
     fn exchange(
@@ -161,7 +170,14 @@ fn succeeded(answer: RedisResult<Value>) -> Result<(), StoreError> {
         .map_or_else(|error| Err(refused(error)), |_| Ok(()))
 }
 
-fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
+/// The three settings, unless the server answers nothing at all.
+fn settings(walk: &mut Walk) -> Result<RawSettings, StoreError> {
+    let mut ahead = *walk;
+    loading(ahead.value().ok().as_ref())?;
+    Ok(raw_settings(&mut values(walk)))
+}
+
+pub(super) fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
     std::iter::from_fn(|| walk.value().ok())
 }
 
