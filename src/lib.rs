@@ -16,7 +16,7 @@
 //!   remote side may ask for.
 //! * `store`: every command to Redis; below it `wire` and `reply`, the connection and the bytes
 //!   on it, and `page`, a piece of the stream as it came. `mqtt`: every call of the MQTT library,
-//!   `tls`: its failures in words. `supervisor`: the one call to balena.
+//!   `tls`: its failures in words. `net`: the way to both. `supervisor`: the one call to balena.
 //! * `status`: the one record that the service tells about itself; `announcer`: on its topic;
 //!   `report`: `--status`. `check`: `--check`.
 //! * `poller`, `publisher`, `dispatcher`: the threads. `threads`: who watches them. `shutdown`:
@@ -41,6 +41,7 @@ pub mod ledger;
 pub mod logging;
 pub mod measurement;
 pub mod mqtt;
+mod net;
 mod poller;
 mod publisher;
 pub mod report;

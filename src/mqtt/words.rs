@@ -1,38 +1,35 @@
 //! What goes wrong with the broker, in words and with the setting to look at.
 
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
 
 use paho::ReasonCode;
 use paho_mqtt as paho;
 
 use super::{CONNECT_TIMEOUT, ConnectError, OtherVersion, PublishError, TCP_TIMEOUT};
+use crate::net;
 
 /// Tries to connect, closes again, and says in words why it does not work.
 pub fn reachable(host: &str, port: u16) -> Result<(), String> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|error| format!("the name {host:?} cannot be resolved: {error} (see mqtt.host, and the DNS of the device)"))?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(match last.as_ref().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => {
+    let error = match net::dial(addresses, TCP_TIMEOUT) {
+        None => return Err(format!("the name {host:?} has no address")),
+        Some(Ok(_)) => return Ok(()),
+        Some(Err(error)) => error,
+    };
+    Err(match error.kind() {
+        ErrorKind::ConnectionRefused => {
             "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
         }
-        Some(std::io::ErrorKind::TimedOut) => {
+        ErrorKind::TimedOut => {
             format!(
                 "no answer within {} s (see mqtt.host, mqtt.port, and any firewall)",
                 TCP_TIMEOUT.as_secs()
             )
         }
-        _ => last.map_or_else(
-            || format!("the name {host:?} has no address"),
-            |error| error.to_string(),
-        ),
+        _ => error.to_string(),
     })
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use redis::{ConnectionLike, RedisResult, Value};
 
 use super::reply::{Scan, Walk};
+use crate::net;
 
 /// Bounds of the room for replies that is set aside before they come.
 const MIN_ROOM: usize = 4 << 10;
@@ -29,22 +30,16 @@ impl Wire {
     /// # Errors
     /// As the system gives them, of the last address that was tried.
     pub fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<Wire> {
-        let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(timeout))?;
-                    stream.set_write_timeout(Some(timeout))?;
-                    return Ok(Wire {
-                        stream,
-                        room: MIN_ROOM,
-                    });
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        let no_address = || io::Error::new(ErrorKind::NotFound, "the name has no address");
+        let stream = net::dial((host, port).to_socket_addrs()?, timeout)
+            .unwrap_or_else(|| Err(no_address()))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Wire {
+            stream,
+            room: MIN_ROOM,
+        })
     }
 
     /// Sends a request and gives the bytes of its replies, complete.
