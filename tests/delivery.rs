@@ -18,9 +18,7 @@ fn a_backlog_arrives_once_each_in_order_within_both_bounds() {
     world.redis.fill(1000, 20_000);
     let _service = world.start_with(&[("BATCH_MAX_COUNT", "300"), ("BATCH_MAX_BYTES", "30000")]);
     world.wait_for(20_000);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(20999-0")
-    });
+    world.redis.wait_for_cursor("(20999-0");
     assert_eq!(world.receiver.ids(), consecutive(1000, 20_000));
     let lists = world.receiver.lists();
     for list in &lists {
@@ -185,9 +183,7 @@ fn memory_does_not_grow_with_the_backlog() {
         world.redis.fill(1, count);
         let service = world.start();
         let last = format!("({count}-0");
-        wait_until("everything is confirmed", || {
-            world.redis.cursor().as_deref() == Some(&last)
-        });
+        world.redis.wait_for_cursor(&last);
         service.peak_memory()
     };
     let (small, large) = (peak(10_000), peak(1_000_000));

@@ -1,8 +1,9 @@
 //! The files that balena and Docker read: valid, in step with the package, and with no more
 //! rights than needed.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use serde_yaml_ng::Value;
 
@@ -54,18 +55,7 @@ fn instructions<'a>(dockerfile: &'a str, name: &'a str) -> Vec<&'a str> {
 
 #[test]
 fn docker_compose_accepts_the_file() {
-    // It holds the schema of the compose specification and checks the file against it.
-    for program in [&["docker-compose"][..], &["docker", "compose"]] {
-        let output = Command::new(program[0])
-            .args(&program[1..])
-            .args(["-f", &path("docker-compose.yml"), "config", "--quiet"])
-            .output();
-        let Ok(output) = output else { continue };
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program:?}: {errors}");
-        return;
-    }
-    panic!("docker-compose is missing; `make test` installs it");
+    support::compose_accepts(path("docker-compose.yml").as_ref());
 }
 
 #[test]

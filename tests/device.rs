@@ -14,9 +14,7 @@ fn main() {
     let device = [("BALENA_DEVICE_UUID", "u1".to_string())];
     let mut service = Service::between(redis.port, broker.port, &device);
     let end = format!("({MEASUREMENTS}-0");
-    wait_until("the cursor is at the end", || {
-        redis.cursor().as_deref() == Some(&end)
-    });
+    redis.wait_for_cursor(&end);
     wait_until("all measurements have arrived", || {
         receiver.distinct() as u64 == MEASUREMENTS
     });

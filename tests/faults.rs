@@ -76,9 +76,7 @@ fn lists_keep_to_the_maximum_packet_that_the_broker_announces() {
     fill_with_poison(&world.redis);
     let service = world.start();
     world.wait_for(4999);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(5000-0")
-    });
+    world.redis.wait_for_cursor("(5000-0");
     assert_eq!(world.receiver.ids(), without_the_poison());
     the_poison_is_kept(&world.redis, "the broker takes at most");
     assert_eq!(service.count_log("ERROR"), 1);
@@ -94,9 +92,7 @@ fn lists_shrink_and_poison_is_isolated_where_the_broker_only_closes() {
         .receiver
         .distinct()
         >= 4999));
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(5000-0")
-    });
+    world.redis.wait_for_cursor("(5000-0");
     assert_eq!(first_arrivals(&world.receiver.ids()), without_the_poison());
     the_poison_is_kept(&world.redis, "closed the connection");
     // Two halvings of two attempts each, five attempts for the poison, and a few to spare.
@@ -141,9 +137,7 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
     let settings = [("INTERVAL_SECONDS", "0.1")];
     world.redis.fill(1, 100);
     let mut service = world.start_with(&settings);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(100-0")
-    });
+    world.redis.wait_for_cursor("(100-0");
 
     // While the service is down …
     assert!(service.terminate().0.success());
@@ -152,9 +146,7 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
         .redis
         .command::<u64>(&["XTRIM", "measurement:values", "MINID", "1335-0"]);
     let mut service = world.start_with(&settings);
-    wait_until("the rest has arrived", || {
-        world.redis.cursor().as_deref() == Some("(2100-0")
-    });
+    world.redis.wait_for_cursor("(2100-0");
     assert_eq!(status(&world.redis, "lost").as_deref(), Some("1234"));
     assert_eq!(service.count_log("ERROR"), 1, "{:?}", service.log());
     service.wait_for_log("1234 measurements were removed from measurement:values before they were sent, between 100-0 and 1335-0");
@@ -163,9 +155,7 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
     service.kill();
     let service = world.start_with(&settings);
     world.redis.fill(2101, 10);
-    wait_until("the rest has arrived", || {
-        world.redis.cursor().as_deref() == Some("(2110-0")
-    });
+    world.redis.wait_for_cursor("(2110-0");
     assert_eq!(service.count_log("ERROR"), 0);
 
     // … and while it runs but may not send.
@@ -176,9 +166,7 @@ fn trimmed_measurements_are_counted_exactly_and_told_once() {
         .redis
         .command::<u64>(&["XTRIM", "measurement:values", "MINID", "3345-0"]);
     world.redis.set("mqtt_sender:enabled", "1");
-    wait_until("the rest has arrived", || {
-        world.redis.cursor().as_deref() == Some("(4110-0")
-    });
+    world.redis.wait_for_cursor("(4110-0");
     assert_eq!(status(&world.redis, "lost").as_deref(), Some("2468"));
     assert_eq!(service.count_log("ERROR"), 1);
 }
@@ -208,9 +196,7 @@ fn a_stream_written_anew_with_smaller_ids_is_sent_from_its_start() {
             let settings = [("INTERVAL_SECONDS", interval)];
             world.redis.fill(1_000_000, 100);
             let mut service = world.start_with(&settings);
-            wait_until("the cursor is saved", || {
-                world.redis.cursor().as_deref() == Some("(1000099-0")
-            });
+            world.redis.wait_for_cursor("(1000099-0");
             if restart {
                 service.kill();
             }
@@ -220,9 +206,7 @@ fn a_stream_written_anew_with_smaller_ids_is_sent_from_its_start() {
                 service = world.start_with(&settings);
             }
             world.wait_for(150);
-            wait_until("the cursor is saved", || {
-                world.redis.cursor().as_deref() == Some("(549-0")
-            });
+            world.redis.wait_for_cursor("(549-0");
             let expected: Vec<(u64, u64)> = consecutive(1_000_000, 100)
                 .into_iter()
                 .chain(consecutive(500, 50))
@@ -239,15 +223,11 @@ fn a_cursor_set_into_the_future_by_somebody_else_is_obeyed() {
     let world = World::new();
     world.redis.fill(1, 100);
     let mut service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(100-0")
-    });
+    world.redis.wait_for_cursor("(100-0");
     world.redis.set("mqtt_sender:last_id", "(200-0");
     service.wait_for_log("measurements after 200-0 are sent");
     world.redis.fill(101, 110);
-    wait_until("the rest has arrived", || {
-        world.redis.cursor().as_deref() == Some("(210-0")
-    });
+    world.redis.wait_for_cursor("(210-0");
     let expected: Vec<(u64, u64)> = consecutive(1, 100)
         .into_iter()
         .chain(consecutive(201, 10))
@@ -260,9 +240,7 @@ fn a_cursor_set_into_the_future_by_somebody_else_is_obeyed() {
     let service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     service.wait_for_log("measurements after 300-0 are sent");
     world.redis.fill(211, 91);
-    wait_until("the rest has arrived", || {
-        world.redis.cursor().as_deref() == Some("(301-0")
-    });
+    world.redis.wait_for_cursor("(301-0");
     assert_eq!(service.count_log("ERROR"), 0);
 }
 
@@ -277,6 +255,7 @@ fn an_evicted_stream_is_told() {
         ("RUST_LOG", "debug"),
     ]);
     service.wait_for_log("sending is off");
+    service.wait_for_log("connected to 127");
     // Let it look at the stream once, so that it knows what waits.
     world.broker.freeze();
     world.redis.set("mqtt_sender:enabled", "1");
@@ -353,9 +332,7 @@ fn a_forbidden_topic_moves_no_cursor_under_mqtt_5() {
     std::fs::write(broker.folder.path().join("acl"), "topic readwrite #\n").expect("acl");
     support::signal("HUP", broker.pid());
     wait_until("it goes on by itself", || receiver.distinct() == 10);
-    wait_until("the cursor is saved", || {
-        redis.cursor().as_deref() == Some("(10-0")
-    });
+    redis.wait_for_cursor("(10-0");
 }
 
 #[test]
@@ -364,9 +341,7 @@ fn a_message_size_limit_of_the_broker_is_kept_to_under_mqtt_5() {
     fill_with_poison(&world.redis);
     let service = world.start();
     world.wait_for(4999);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(5000-0")
-    });
+    world.redis.wait_for_cursor("(5000-0");
     assert_eq!(world.receiver.ids(), without_the_poison());
     the_poison_is_kept(&world.redis, "too large");
     assert_eq!(service.count_log("disconnected"), 0);
@@ -433,9 +408,7 @@ fn a_half_open_connection_is_given_up() {
     service.wait_for_log("no acknowledgement within 2 s");
     proxy.heal();
     world.wait_for(30);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(30-0")
-    });
+    world.redis.wait_for_cursor("(30-0");
 }
 
 #[test]

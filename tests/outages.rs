@@ -32,9 +32,7 @@ fn the_service_starts_first_and_both_servers_come_later() {
     let broker = Mosquitto::start_on(mqtt_port);
     let receiver = Receiver::start(broker.port, &["iot-projekt/device/#"]);
     wait_until("everything has arrived", || receiver.distinct() == 100);
-    wait_until("the cursor is saved", || {
-        redis.cursor().as_deref() == Some("(100-0")
-    });
+    redis.wait_for_cursor("(100-0");
     // Attempts were spaced out, and each said one line.
     assert!(service.log().len() < 40, "{} lines", service.log().len());
 }
@@ -83,9 +81,7 @@ fn a_restart_of_redis_and_of_the_broker_is_survived() {
     world.wait_for(6000);
     let expected: Vec<(u64, u64)> = (1..=6000).map(|ms| (ms, 0)).collect();
     assert_eq!(first_arrivals(&world.receiver.ids()), expected);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(6000-0")
-    });
+    world.redis.wait_for_cursor("(6000-0");
     assert!(service.log().len() < 60, "{} lines", service.log().len());
 }
 
@@ -123,9 +119,7 @@ fn a_broker_without_acknowledgements_is_given_up_and_nothing_is_lost() {
     assert_eq!(world.redis.cursor(), None);
     world.broker.thaw();
     world.wait_for(10);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(10-0")
-    });
+    world.redis.wait_for_cursor("(10-0");
 }
 
 #[test]

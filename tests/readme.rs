@@ -10,17 +10,6 @@ fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md")
 }
 
-/// The block between ```<language> and ```.
-fn block(language: &str) -> String {
-    let text = readme();
-    let begin = text.find(&format!("```{language}\n")).expect("the block") + language.len() + 4;
-    text[begin..]
-        .split("\n```")
-        .next()
-        .expect("the block")
-        .to_string()
-}
-
 /// The blocks of a language, in order.
 fn blocks(language: &str) -> Vec<String> {
     let text = readme();
@@ -73,7 +62,14 @@ fn every_command_works_as_printed() {
                 format!("timeout --foreground --preserve-status 2 {binary} {rest}")
             }
             "target/release/mqtt-handler" => format!("{binary} {rest}"),
-            "docker" => "docker-compose -f docker-compose.yml config --quiet".into(),
+            // What it would start, not that it does.
+            "docker" => {
+                support::compose_accepts(
+                    concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml").as_ref(),
+                );
+                ran += 1;
+                continue;
+            }
             // They need a device, or an account.
             "balena" => continue,
             _ => panic!("the README prints a command that is not tested: {line}"),
@@ -94,13 +90,7 @@ fn every_example_of_a_file_is_valid() {
     for (n, text) in blocks("yaml").iter().enumerate() {
         let file = folder.path().join(format!("{n}.yml"));
         std::fs::write(&file, text).expect("file");
-        let checked = Command::new("docker-compose")
-            .arg("-f")
-            .arg(&file)
-            .args(["config", "--quiet"])
-            .output()
-            .expect("docker-compose");
-        assert!(checked.status.success(), "{checked:?}");
+        support::compose_accepts(&file);
         let here =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml"));
         let here = here.expect("docker-compose.yml");
@@ -263,7 +253,7 @@ fn the_examples_of_commands_are_answered_as_printed() {
 #[test]
 fn the_acl_file_lets_a_fleet_work_and_keeps_devices_apart() {
     let folder = tempfile::tempdir().expect("folder");
-    std::fs::write(folder.path().join("acl"), block("acl") + "\n").expect("acl");
+    std::fs::write(folder.path().join("acl"), format!("{}\n", blocks("acl")[0])).expect("acl");
     for (n, user) in ["u1", "u2", "backend"].into_iter().enumerate() {
         let create: &[&str] = if n == 0 { &["-c", "-b"] } else { &["-b"] };
         let status = Command::new("mosquitto_passwd")

@@ -30,9 +30,7 @@ fn every_form_of_the_cursor_is_understood_at_the_start() {
         world.redis.fill(10, 4);
         world.redis.set("mqtt_sender:last_id", cursor);
         let _service = world.start();
-        wait_until("the cursor is saved", || {
-            world.redis.cursor().as_deref() == Some("(13-0")
-        });
+        world.redis.wait_for_cursor("(13-0");
         world.wait_for(expected.len());
         assert_eq!(ms(&world), expected, "{cursor}");
     }
@@ -45,9 +43,7 @@ fn the_dollar_sign_means_only_what_comes_from_now_on() {
     world.redis.set("mqtt_sender:last_id", "$");
     let mut service = world.start();
     // It is made durable at once: a restart must not move "now".
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(13-0")
-    });
+    world.redis.wait_for_cursor("(13-0");
     service.kill();
     world.redis.fill(14, 2);
     let _service = world.start();
@@ -60,9 +56,7 @@ fn the_dollar_sign_on_an_empty_stream_sends_what_comes() {
     let world = World::new();
     world.redis.set("mqtt_sender:last_id", "$");
     let _service = world.start();
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(0-0")
-    });
+    world.redis.wait_for_cursor("(0-0");
     world.redis.fill(1, 3);
     world.wait_for(3);
 }
@@ -74,9 +68,7 @@ fn a_rewind_in_the_middle_of_a_catch_up_is_obeyed_and_not_overwritten() {
     let service = world.start_with(&[("BATCH_MAX_COUNT", "50")]);
     wait_until("the catch-up runs", || world.receiver.distinct() > 5000);
     world.redis.set("mqtt_sender:last_id", "101-0");
-    wait_until("everything is confirmed", || {
-        world.redis.cursor().as_deref() == Some("(30000-0")
-    });
+    world.redis.wait_for_cursor("(30000-0");
     world.wait_for(30_000);
     let ids = ms(&world);
     let back = ids
@@ -149,9 +141,7 @@ fn garbage_is_warned_about_once_and_changes_nothing() {
     let service = world.start();
     world.redis.fill(1, 1);
     world.wait_for(1);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(1-0")
-    });
+    world.redis.wait_for_cursor("(1-0");
     let garbage = [
         ("mqtt_sender:interval", "abc"),
         ("mqtt_sender:interval", "-3"),
@@ -166,9 +156,7 @@ fn garbage_is_warned_about_once_and_changes_nothing() {
         world.redis.fill(id, 1);
         world.wait_for(n + 2);
     }
-    wait_until("the cursor is good again", || {
-        world.redis.cursor().as_deref() == Some("(6-0")
-    });
+    world.redis.wait_for_cursor("(6-0");
 
     // Keys of another type: sending goes on, and the keys are not destroyed.
     for key in [

@@ -39,9 +39,7 @@ fn sigterm_with_a_frozen_broker_ends_in_time_and_keeps_the_cursor() {
     let world = World::new();
     let mut service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
     world.redis.fill(1, 10);
-    wait_until("the cursor is saved", || {
-        world.redis.cursor().as_deref() == Some("(10-0")
-    });
+    world.redis.wait_for_cursor("(10-0");
     world.broker.freeze();
     world.redis.fill(11, 10);
     let begun = std::time::Instant::now();

@@ -114,3 +114,23 @@ impl World {
         });
     }
 }
+
+/// Has docker-compose check a file: it holds the schema of the compose specification.
+///
+/// # Panics
+/// With what it says against the file.
+pub fn compose_accepts(file: &std::path::Path) {
+    for program in [&["docker-compose"][..], &["docker", "compose"]] {
+        let output = std::process::Command::new(program[0])
+            .args(&program[1..])
+            .arg("-f")
+            .arg(file)
+            .args(["config", "--quiet"])
+            .output();
+        let Ok(output) = output else { continue };
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program:?}: {errors}");
+        return;
+    }
+    panic!("docker-compose is missing; `make test` installs it");
+}

@@ -183,6 +183,13 @@ impl Redis {
         self.get("mqtt_sender:last_id")
     }
 
+    /// Waits until the service has saved this cursor.
+    pub fn wait_for_cursor(&self, cursor: &str) {
+        wait_until(&format!("the cursor is {cursor}"), || {
+            self.cursor().as_deref() == Some(cursor)
+        });
+    }
+
     /// Appends `count` measurements with the IDs `<first>-0`, `<first + 1>-0` …
     pub fn fill(&self, first: u64, count: u64) {
         let mut connection = self.connection();
