@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mqtt_handler::config::BatchLimits;
-use mqtt_handler::measurement::Encoder;
+use mqtt_handler::model::measurement::BatchLimits;
+use mqtt_handler::model::measurement::Encoder;
+use mqtt_handler::model::topic::Identity;
 use mqtt_handler::store::Page;
-use mqtt_handler::topic::Identity;
 
 /// The reply of Redis to a request for a page.
 fn reply(count: u64, fields: usize) -> Vec<u8> {

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::topic;
-pub use crate::topic::Identity;
+use crate::model::measurement::BatchLimits;
+use crate::model::settings::MAX_INTERVAL_SECONDS;
+use crate::model::topic;
+pub use crate::model::topic::Identity;
 use source::Source;
 pub use source::{Fault, KEYS, Origin, Value};
 
@@ -30,15 +32,6 @@ pub struct Config {
     pub effective: Vec<Value>,
     /// What is odd but no reason to stop.
     pub warnings: Vec<String>,
-}
-
-/// When a list of measurements is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Bytes of the payload.
-    pub max_bytes: usize,
-    /// Measurements in one list.
-    pub max_count: usize,
 }
 
 /// What a remote side may ask for.
@@ -110,9 +103,6 @@ pub enum Version {
 
 /// The commands there are, as `allowed_commands` names them.
 pub const COMMANDS: [&str; 4] = ["reboot", "get_config", "set_config", "send_measurements"];
-
-/// Longer intervals are cut to this, about 31 years, so that no clock arithmetic overflows.
-pub const MAX_INTERVAL_SECONDS: f64 = 1e9;
 
 impl Config {
     /// Reads `path` and the environment of the process.
@@ -214,7 +204,7 @@ impl Check<'_> {
             "" if identity.device_uuid == "-1" => {
                 format!(
                     "mqtt-handler-{:016x}",
-                    (crate::backoff::random() * 2f64.powi(53)) as u64
+                    (crate::random::random() * 2f64.powi(53)) as u64
                 )
             }
             "" => format!("mqtt-handler-{}", identity.device_uuid),

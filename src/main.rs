@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use clap::Parser;
 use mqtt_handler::cli::Options;
 use mqtt_handler::config::Config;
-use mqtt_handler::{check, logging, report, shutdown};
+use mqtt_handler::logging;
+use mqtt_handler::report::{check, status};
+use mqtt_handler::service::{self, shutdown};
 
 /// Wrong configuration.
 const BAD_CONFIG: u8 = 2;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     if let Err(error) = handler {
         log::warn!("signals cannot be caught ({error}): the service only ends the hard way");
     }
-    match mqtt_handler::run(&config, &shutdown) {
+    match service::run(&config, &shutdown) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::error!("{failure}");
@@ -62,11 +64,11 @@ fn main() -> ExitCode {
 }
 
 fn show_status(config: &Config, options: &Options) -> ExitCode {
-    match report::run(config, options.json, options.watch) {
+    match status::run(config, options.json, options.watch) {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         Err(error) => {
             eprintln!("mqtt-handler: no status, Redis: {error}");
-            ExitCode::from(report::Verdict::Stale.exit_code())
+            ExitCode::from(status::Verdict::Stale.exit_code())
         }
     }
 }

@@ -13,6 +13,7 @@
 
 mod library;
 mod options;
+pub mod tls;
 mod words;
 
 use std::sync::OnceLock;
@@ -23,7 +24,7 @@ use paho::{AsyncClient, PropertyCode, ReasonCode};
 use paho_mqtt as paho;
 
 use crate::config::{Mqtt, Version};
-use crate::tls;
+use crate::model::message::{Incoming, Message};
 
 /// For the TCP connection that is tried first, for each address of the host.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,29 +34,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const SLICE: Duration = Duration::from_millis(250);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A message to be published.
-#[derive(Clone, Debug)]
-pub struct Message {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub qos: i32,
-    pub retained: bool,
-    /// MQTT 5: correlation data of the request that this answers.
-    pub correlation: Option<Vec<u8>>,
-}
-
-/// A message that arrived on one of the subscribed topics.
-#[derive(Clone, Debug)]
-pub struct Incoming {
-    pub topic: String,
-    /// Empty where it was larger than what is kept.
-    pub payload: Vec<u8>,
-    /// How large the payload was.
-    pub bytes: usize,
-    pub retained: bool,
-    pub correlation: Option<Vec<u8>>,
-}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

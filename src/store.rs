@@ -8,25 +8,23 @@ mod answers;
 mod outlook;
 mod page;
 mod reading;
-mod reply;
 mod scripts;
-mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, ConnectionLike, RedisError, Script, Value};
+use ::redis::{Cmd, ConnectionLike, RedisError, Script, Value};
 
+use crate::bridge::delivery::Poison;
 use crate::config;
-use crate::delivery::Poison;
-use crate::settings::Raw;
-use crate::status::Record;
-use crate::stream_id::{Cursor, StreamId};
+use crate::model::settings::Raw;
+use crate::model::status::Record;
+use crate::model::stream_id::{Cursor, StreamId};
 
+use crate::redis::wire::Wire;
 use answers::{in_words, not_a_string, refused, text_of, unexpected};
 use scripts::{COUNT, SAVE, SET, TRIM};
-use wire::Wire;
 
 pub use page::Page;
 
@@ -193,7 +191,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn note_loss(&mut self, save: &Save, lost: u64) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HSET");
+        let mut command = ::redis::cmd("HSET");
         command
             .arg(STATUS)
             .arg("position")
@@ -244,7 +242,7 @@ impl Store {
     /// # Errors
     /// As for every command; `Refused` where the key does not hold a string.
     pub fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("GET");
+        let mut command = ::redis::cmd("GET");
         command.arg(key);
         match self.command(&command) {
             Ok(Value::BulkString(bytes)) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -284,7 +282,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn unblock(&mut self, client: i64) -> Result<(), StoreError> {
-        let mut command = redis::cmd("CLIENT");
+        let mut command = ::redis::cmd("CLIENT");
         command.arg("UNBLOCK").arg(client);
         self.command(&command).map(|_| ())
     }
@@ -330,7 +328,7 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Wire, i64), StoreE
     let unreachable = |error: RedisError| StoreError::Unreachable(place(&error));
     let mut connection = Wire::connect(&config.host, config.port, TIMEOUT)
         .map_err(|error| unreachable(error.into()))?;
-    let mut hello = redis::pipe();
+    let mut hello = ::redis::pipe();
     match (config.username.as_str(), config.password.as_str()) {
         (_, "") => {}
         ("", password) => drop(hello.cmd("AUTH").arg(password)),

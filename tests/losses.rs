@@ -8,7 +8,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use mqtt_handler::config::Config;
-use mqtt_handler::mqtt::{Broker, Message};
+use mqtt_handler::model::message::Message;
+use mqtt_handler::mqtt::Broker;
 use support::Mosquitto;
 use support::proxy::{Behaviour, Proxy};
 use support::service::{descriptors, status_field};

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use link::Link;
 use mqtt_handler::config::Config;
-use mqtt_handler::mqtt::{Broker, Message};
+use mqtt_handler::model::message::Message;
+use mqtt_handler::mqtt::Broker;
 use support::certificates::Certificates;
 use support::proxy::{Behaviour, Proxy};
 use support::service::{between, thread_cpu};

@@ -3,9 +3,10 @@
 use paho::PropertyCode;
 use paho_mqtt as paho;
 
-use super::{CONNECT_TIMEOUT, Message};
+use super::CONNECT_TIMEOUT;
 use crate::config::{Mqtt, Tls, Version};
-use crate::tls;
+use crate::model::message::Message;
+use crate::mqtt::tls;
 
 /// Bytes of the largest packet that a broker of MQTT 5 may send to this device.
 const MAX_RECEIVED: u32 = 1024 * 1024;

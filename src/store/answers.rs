@@ -1,10 +1,10 @@
 //! From the answers of Redis to the types of this program, and from its errors to words.
 
-use redis::{RedisError, Value};
+use ::redis::{RedisError, Value};
 
 use super::{StoreError, StreamState, TIMEOUT};
-use crate::settings::{Raw, RawSettings};
-use crate::stream_id::StreamId;
+use crate::model::settings::{Raw, RawSettings};
+use crate::model::stream_id::StreamId;
 
 pub fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
     RawSettings {

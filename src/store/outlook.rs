@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use redis::Value;
+use ::redis::Value;
 
 use super::answers::{stream_state, text_of};
 use super::reading::values;
-use super::reply::Walk;
 use super::{LAST_ID, Live, Memory, STATUS, Store, StoreError, StreamState, VALUES};
-use crate::status::{self, Record};
-use crate::stream_id::{Cursor, StreamId};
+use crate::model::status::{self, Record};
+use crate::model::stream_id::{Cursor, StreamId};
+use crate::redis::reply::Walk;
 
 /// A status that is older has missed its heartbeat.
 const STALE_MS: u64 = 90_000;
@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn memory(&mut self) -> Result<Memory, StoreError> {
-        let mut command = redis::cmd("HMGET");
+        let mut command = ::redis::cmd("HMGET");
         command
             .arg(STATUS)
             .arg("position")
@@ -48,7 +48,7 @@ impl Store {
     /// Writes the status together with the next reading of the settings or the stream: it
     /// costs no round trip of its own. Lost with the connection.
     pub fn write_status(&mut self, record: &Record) {
-        let mut command = redis::cmd("HSET");
+        let mut command = ::redis::cmd("HSET");
         command.arg(STATUS);
         for (name, value) in record.fields() {
             command.arg(name).arg(value);
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
-        let mut commands = redis::pipe();
+        let mut commands = ::redis::pipe();
         commands
             .cmd("GET")
             .arg(LAST_ID)
@@ -124,7 +124,7 @@ impl Store {
     /// Whether the service has a connection to this Redis; `None` where this client may not
     /// ask.
     fn service_is_connected(&mut self) -> Result<Option<bool>, StoreError> {
-        let mut command = redis::cmd("CLIENT");
+        let mut command = ::redis::cmd("CLIENT");
         command.arg("LIST");
         match self.command(&command) {
             Ok(clients) => {
@@ -166,7 +166,7 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn version(&mut self) -> Result<String, StoreError> {
-        let mut command = redis::cmd("INFO");
+        let mut command = ::redis::cmd("INFO");
         command.arg("server");
         let info = text_of(Some(self.command(&command)?));
         let line = info
@@ -185,7 +185,7 @@ impl Store {
 
     /// A setting of the server; empty where this client may not ask.
     fn setting(&mut self, name: &str) -> Result<String, StoreError> {
-        let mut command = redis::cmd("CONFIG");
+        let mut command = ::redis::cmd("CONFIG");
         command.arg("GET").arg(name);
         match self.command(&command) {
             Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),

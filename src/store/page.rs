@@ -1,9 +1,9 @@
 //! A page of the stream, in the bytes in which Redis sent it.
 
 use super::StreamState;
-use super::reply::Walk;
-use crate::measurement::Entry;
-use crate::stream_id::StreamId;
+use crate::model::measurement::Entry;
+use crate::model::stream_id::StreamId;
+use crate::redis::reply::Walk;
 
 /// Entries of the stream in a row, and the state of the stream at the same moment.
 #[derive(Debug, Default)]

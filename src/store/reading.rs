@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use redis::{ConnectionLike, Pipeline, RedisError, RedisResult, Value};
+use ::redis::{ConnectionLike, Pipeline, RedisError, RedisResult, Value};
 
 use super::answers::{in_words, loading, raw_settings, refused, stream_state, unexpected};
 use super::page::Page;
-use super::reply::Walk;
 use super::{ENABLED, INTERVAL, LAST_ID, Store, StoreError, StreamState, VALUES};
-use crate::settings::RawSettings;
-use crate::stream_id::{Cursor, StreamId};
+use crate::model::settings::RawSettings;
+use crate::model::stream_id::{Cursor, StreamId};
+use crate::redis::reply::Walk;
 
 impl Store {
     /// The three settings in one round trip.
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
     pub fn stream(&mut self) -> Result<StreamState, StoreError> {
-        let mut command = redis::cmd("XINFO");
+        let mut command = ::redis::cmd("XINFO");
         command.arg("STREAM").arg(VALUES);
         let packed = command.get_packed_command();
         let answer = self.connection()?.req_packed_command(&packed);
@@ -109,7 +109,7 @@ impl Store {
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
     pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<Page, StoreError> {
-        let mut commands = redis::pipe();
+        let mut commands = ::redis::pipe();
         commands
             .cmd("XRANGE")
             .arg(VALUES)
@@ -190,7 +190,7 @@ fn page(reply: Vec<u8>, at: usize, stream: Option<StreamState>) -> Result<Page, 
 }
 
 fn settings_commands() -> Pipeline {
-    let mut commands = redis::pipe();
+    let mut commands = ::redis::pipe();
     commands
         .cmd("GET")
         .arg(ENABLED)

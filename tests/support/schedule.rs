@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mqtt_handler::stream_id::StreamId;
+use mqtt_handler::model::stream_id::StreamId;
 
 use super::proxy::{Behaviour, Proxy};
 use super::receiver::first_arrivals;

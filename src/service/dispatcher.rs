@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use log::{Level, error, log, warn};
 
-use crate::command::{self, Command, Rejection, Reply, Request, Value};
-use crate::config::{BatchLimits, Config, Permissions};
-use crate::delivery::Failure;
-use crate::measurement::{Batch, Encoder};
-use crate::mqtt::{Incoming, Message};
-use crate::publisher::{Event, Letter};
-use crate::shutdown::Shutdown;
+use crate::bridge::delivery::Failure;
+use crate::commands::command::{self, Command, Rejection, Reply, Request, Value};
+use crate::commands::supervisor::{RebootError, Supervisor};
+use crate::config::{Config, Permissions};
+use crate::model::measurement::BatchLimits;
+use crate::model::measurement::{Batch, Encoder};
+use crate::model::message::{Incoming, Message};
+use crate::model::stream_id::StreamId;
+use crate::service::publisher::{Event, Letter};
+use crate::service::shutdown::Shutdown;
+use crate::service::threads::Pulse;
 use crate::store::{self, Store};
-use crate::stream_id::StreamId;
-use crate::supervisor::{RebootError, Supervisor};
-use crate::threads::Pulse;
 
 /// Commands that may wait.
 pub const QUEUE: usize = 64;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::Poller;
-use crate::report::seconds;
-use crate::status::{self, Record};
+use crate::model::status::{self, Record};
+use crate::report::status::seconds;
 use crate::store::{StoreError, StreamState};
 
 /// Flash memory wears: a change is written after this time at the earliest.

@@ -5,8 +5,9 @@
 
 use log::warn;
 
-use crate::config::{BatchLimits, Config};
-use crate::measurement::{Batch, Encoder, Oddities};
+use crate::config::Config;
+use crate::model::measurement::BatchLimits;
+use crate::model::measurement::{Batch, Encoder, Oddities};
 use crate::store::Page;
 
 /// Entries of the first page, before anything is known about their size.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 
 use super::Poller;
-use crate::delivery::{Poison, Progress};
-use crate::ledger::{Extent, Finding, Look};
-use crate::settings::{Raw, parse_last_id, unusable};
+use crate::bridge::delivery::{Poison, Progress};
+use crate::bridge::ledger::{Extent, Finding, Look};
+use crate::model::settings::{Raw, parse_last_id, unusable};
+use crate::model::stream_id::{Cursor, StreamId};
 use crate::store::{DEAD_LETTER, LAST_ID, Page, Save, Saved, StoreError, StreamState, VALUES};
-use crate::stream_id::{Cursor, StreamId};
 
 /// So many foreign cursors within this time point to a second instance.
 const MANY_MISMATCHES: u32 = 3;

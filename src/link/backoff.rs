@@ -61,16 +61,6 @@ impl Backoff {
     }
 }
 
-/// A random number in 0.0..1.0 from the seed that the standard library takes from the system
-/// for its hash maps: good enough for jitter, and no further dependency.
-pub fn random() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let bits = std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,12 +105,5 @@ mod tests {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.next_slowed(0.0).as_secs(), 8);
         assert_eq!(backoff.next_slowed(1.0).as_secs(), 32);
-    }
-
-    #[test]
-    fn random_numbers_stay_in_their_range_and_differ() {
-        let numbers: Vec<f64> = (0..100).map(|_| random()).collect();
-        assert!(numbers.iter().all(|n| (0.0..1.0).contains(n)));
-        assert!(numbers.iter().any(|n| *n != numbers[0]));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{error, info, warn};
 
-use crate::shutdown::{GRACE, Shutdown};
+use crate::service::shutdown::{GRACE, Shutdown};
 
 /// A thread without a beat for so long hangs; the longest lawful wait is far shorter.
 pub const STALLED: Duration = Duration::from_secs(300);
@@ -185,7 +185,7 @@ impl Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shutdown;
+    use crate::service::shutdown;
 
     #[test]
     fn a_thread_that_panics_ends_the_service() {

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use redis::{ConnectionLike, RedisResult, Value};
+use ::redis::{ConnectionLike, RedisResult, Value};
 
 use super::reply::{Scan, Walk};
 use crate::net;
@@ -115,7 +115,7 @@ impl ConnectionLike for Wire {
     }
 
     fn check_connection(&mut self) -> bool {
-        redis::cmd("PING").query::<Value>(self).is_ok()
+        ::redis::cmd("PING").query::<Value>(self).is_ok()
     }
 
     fn is_open(&self) -> bool {

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use crate::config::MAX_INTERVAL_SECONDS;
-use crate::stream_id::Cursor;
+use crate::model::stream_id::Cursor;
+
+/// Longer intervals are cut to this, about 31 years, so that no clock arithmetic overflows.
+pub const MAX_INTERVAL_SECONDS: f64 = 1e9;
 
 /// The content of a Redis key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

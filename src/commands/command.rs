@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::config::{COMMANDS, Permissions};
-use crate::settings::{parse_interval, parse_last_id};
+use crate::model::settings::{parse_interval, parse_last_id};
+use crate::model::stream_id::StreamId;
 use crate::store;
-use crate::stream_id::StreamId;
 
 /// A larger request is not read.
 pub const MAX_REQUEST: usize = 64 * 1024;

@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use crate::config::BatchLimits;
-use crate::stream_id::StreamId;
+use crate::model::measurement::BatchLimits;
+use crate::model::stream_id::StreamId;
 
 /// Connections that a single measurement must have ended, beyond the first, to be held back.
 const STRIKES: u32 = 4;

@@ -16,19 +16,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{debug, error, info, warn};
 
-use crate::backoff::{self, Backoff};
-use crate::config::{BatchLimits, Config};
-use crate::delivery::{Delivery, Failure, Span};
-use crate::ledger::Ledger;
-use crate::measurement::Batch;
-use crate::mqtt::Message;
-use crate::publisher::{Event, Letter};
-use crate::settings::{Notice, RawSettings, Settings};
-use crate::shutdown::{GRACE, Grace, Shutdown};
-use crate::status::Status;
+use crate::bridge::delivery::{Delivery, Failure, Span};
+use crate::bridge::ledger::Ledger;
+use crate::config::Config;
+use crate::link::backoff::Backoff;
+use crate::model::measurement::Batch;
+use crate::model::measurement::BatchLimits;
+use crate::model::message::Message;
+use crate::model::settings::{Notice, RawSettings, Settings};
+use crate::model::status::Status;
+use crate::model::stream_id::StreamId;
+use crate::service::publisher::{Event, Letter};
+use crate::service::shutdown::{GRACE, Grace, Shutdown};
+use crate::service::threads::Pulse;
 use crate::store::{Page, Store, StoreError};
-use crate::stream_id::StreamId;
-use crate::threads::Pulse;
 use cursor::Stored;
 use progress::Told;
 use reader::Reader;
@@ -210,7 +211,7 @@ impl Poller {
         if let Some(since) = self.redis_since.take() {
             self.redis_backoff.connection_lasted(now - since);
         }
-        let wait = self.redis_backoff.next(backoff::random());
+        let wait = self.redis_backoff.next(crate::random::random());
         warn!(
             "Redis: {error}; next attempt in {:.1} s",
             wait.as_secs_f64()
@@ -312,7 +313,7 @@ impl Poller {
         // A refusal of one list is the list's; a long row of them is the broker's, and without
         // a wait it would go round as fast as the network allows.
         if failure == Failure::Unwelcome || self.refused >= MANY_REFUSED {
-            let wait = self.refusals.next_slowed(backoff::random());
+            let wait = self.refusals.next_slowed(crate::random::random());
             error!(
                 "measurements are not accepted on {:?}: {reason} (see mqtt.topic_values and the ACL of the broker); next attempt in {:.1} s",
                 self.topic,

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-use crate::mqtt::{Connection, Message, PublishError};
-use crate::status::{self, Record, Status};
+use crate::model::message::Message;
+use crate::model::status::{self, Record, Status};
+use crate::mqtt::{Connection, PublishError};
 
 /// A change of state is published after this time at the earliest.
 const CHANGE: Duration = Duration::from_secs(5);

@@ -8,9 +8,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 
-use crate::config::BatchLimits;
-use crate::stream_id::StreamId;
-use crate::topic::Identity;
+use crate::model::stream_id::StreamId;
+use crate::model::topic::Identity;
 
 /// Fields that the program itself adds to every measurement.
 const RESERVED: [&str; 5] = [
@@ -23,6 +22,15 @@ const RESERVED: [&str; 5] = [
 
 /// Up to this many fields, looking for equal names pairwise beats a hash map.
 const FEW_FIELDS: usize = 16;
+
+/// When a list of measurements is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Bytes of the payload.
+    pub max_bytes: usize,
+    /// Measurements in one list.
+    pub max_count: usize,
+}
 
 /// One entry of the stream: its ID, and its names and values in their order.
 #[derive(Debug)]

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use log::{error, info, warn};
 
-use crate::announcer::Announcer;
-use crate::backoff::{self, Backoff};
-use crate::command::MAX_REQUEST;
+use crate::bridge::delivery::Failure;
+use crate::commands::command::MAX_REQUEST;
 use crate::config::{Config, Version};
-use crate::delivery::Failure;
-use crate::dispatcher::Inbox;
-use crate::mqtt::{Broker, Connection, Loss, Message, PublishError};
-use crate::shutdown::{GRACE, Grace, Shutdown};
-use crate::status::Status;
-use crate::threads::Pulse;
+use crate::link::backoff::Backoff;
+use crate::model::message::Message;
+use crate::model::status::Status;
+use crate::mqtt::{Broker, Connection, Loss, PublishError};
+use crate::service::announcer::Announcer;
+use crate::service::dispatcher::Inbox;
+use crate::service::shutdown::{GRACE, Grace, Shutdown};
+use crate::service::threads::Pulse;
 
 /// A refused subscription is tried again after this time.
 const RESUBSCRIBE: Duration = Duration::from_secs(60);
@@ -190,9 +191,9 @@ impl Publisher {
         self.return_unsent();
         drop(self.channels.poller.send(Event::Down { idle: end.idle }));
         let wait = if end.on_trial {
-            self.backoff.next_on_trial(backoff::random())
+            self.backoff.next_on_trial(crate::random::random())
         } else {
-            self.backoff.next(backoff::random())
+            self.backoff.next(crate::random::random())
         };
         warn!(
             "disconnected from {}: {reason}; next attempt in {:.1} s",
@@ -245,9 +246,9 @@ impl Publisher {
                     let falls_back =
                         spoken == Version::V5 && self.broker.next_version() == Version::V311;
                     let wait = match (error.needs_person, falls_back) {
-                        (true, _) => self.backoff.next_slowed(backoff::random()),
+                        (true, _) => self.backoff.next_slowed(crate::random::random()),
                         (false, true) => Duration::ZERO,
-                        (false, false) => self.backoff.next(backoff::random()),
+                        (false, false) => self.backoff.next(crate::random::random()),
                     };
                     let next = if falls_back {
                         "MQTT 3.1.1 is tried next".to_string()

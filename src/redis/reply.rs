@@ -5,7 +5,7 @@
 //! Only the second version of the protocol is known here; it is what a connection speaks that
 //! has not asked for another. All other replies are left to the library.
 
-use redis::{RedisResult, Value};
+use ::redis::{RedisResult, Value};
 
 /// A longer string than Redis itself can hold: the bytes are no replies.
 const MAX_STRING: usize = 1 << 29;
@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let end = Scan::new(1).advance(rest).ok().flatten().unwrap_or(0);
         self.at += end;
-        redis::parse_redis_value(&rest[..end])
+        ::redis::parse_redis_value(&rest[..end])
     }
 
     fn head(&self) -> Option<Head> {

@@ -51,7 +51,7 @@ fn redis(config: &Config) -> Result<(), StoreError> {
     match store.get(crate::store::LAST_ID)? {
         None => println!("  ok    Redis: there is no mqtt_sender:last_id, everything will be sent"),
         Some(cursor) => {
-            let verdict = if crate::settings::parse_last_id(&cursor).is_ok() {
+            let verdict = if crate::model::settings::parse_last_id(&cursor).is_ok() {
                 "ok  "
             } else {
                 "warn"

@@ -1,0 +1,4 @@
+//! Decides about measurements.
+
+pub mod delivery;
+pub mod ledger;

@@ -1,0 +1,4 @@
+//! Remote commands.
+
+pub mod command;
+pub mod supervisor;

@@ -1,0 +1,3 @@
+//! Decides about the connection to the broker.
+
+pub mod backoff;
