@@ -1,9 +1,11 @@
 //! The forms of things: IDs and cursors, topics, measurements on the wire, settings, the status
 //! record, messages. Nothing here decides anything, and nothing here knows a server.
 
+pub mod failure;
 pub mod measurement;
 pub mod message;
 pub mod settings;
 pub mod status;
+pub mod stream;
 pub mod stream_id;
 pub mod topic;
