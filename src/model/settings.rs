@@ -10,6 +10,10 @@ use crate::model::stream_id::Cursor;
 /// Longer intervals are cut to this, about 31 years, so that no clock arithmetic overflows.
 pub const MAX_INTERVAL_SECONDS: f64 = 1e9;
 
+/// Shorter intervals are stretched to this: polling faster than that only burns the device.
+/// Zero is something else, push mode.
+pub const MIN_INTERVAL_SECONDS: f64 = 0.01;
+
 /// The content of a Redis key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Raw {
@@ -38,15 +42,17 @@ pub fn parse_enabled(text: &str) -> bool {
     text.trim() != "0"
 }
 
-/// `mqtt_sender:interval`: seconds, an integer or a float, from 0.
+/// `mqtt_sender:interval`: seconds, an integer or a float, from 0; above 0 and below 0.01 counts
+/// as 0.01.
 ///
 /// # Errors
 /// What is wrong with the value, in words.
 pub fn parse_interval(text: &str) -> Result<Duration, Unusable> {
     match text.trim().parse::<f64>() {
-        Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
-            Ok(Duration::from_secs_f64(seconds.min(MAX_INTERVAL_SECONDS)))
-        }
+        Ok(0.0) => Ok(Duration::ZERO),
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(Duration::from_secs_f64(
+            seconds.clamp(MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS),
+        )),
         _ => Err(Unusable(format!("{text:?} is no number of seconds from 0"))),
     }
 }
@@ -163,7 +169,16 @@ mod tests {
     fn intervals_are_integers_or_floats_from_zero() {
         assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_interval(" 0.25\n"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_interval("0"), Ok(Duration::ZERO));
+        for zero in ["0", "0.0", "-0", "1e-400"] {
+            assert_eq!(parse_interval(zero), Ok(Duration::ZERO), "{zero}");
+        }
+        for tiny in ["1e-9", "0.005", "0.01"] {
+            assert_eq!(
+                parse_interval(tiny),
+                Ok(Duration::from_millis(10)),
+                "{tiny}"
+            );
+        }
         assert_eq!(
             parse_interval("1e300"),
             Ok(Duration::from_secs(1_000_000_000))
