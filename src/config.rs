@@ -1,22 +1,30 @@
 //! The configuration: one validated type, made from the INI file and the environment.
 //!
 //! All faults are collected before the program gives up, so that a person on a slow line to a
-//! device needs one attempt and not ten. The table in the README is the list of settings.
+//! device needs one attempt and not ten. `items` is the list of settings.
 
+mod check;
+mod ini;
+mod item;
+mod items;
+mod parse;
+mod secret;
 mod source;
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::model::measurement::BatchLimits;
-use crate::model::settings::MAX_INTERVAL_SECONDS;
-use crate::model::topic;
 pub use crate::model::topic::Identity;
+use check::Check;
+pub use item::Key;
+pub use items::KEYS;
+pub use secret::Secret;
 use source::Source;
-pub use source::{Fault, KEYS, Origin, Value};
+pub use source::{Fault, Origin, Value};
 
 /// The whole configuration, checked.
 pub struct Config {
@@ -50,7 +58,7 @@ pub struct Redis {
     pub port: u16,
     pub db: i64,
     pub username: String,
-    pub password: String,
+    pub password: Secret,
 }
 
 /// How to reach the broker, and what to say there.
@@ -61,7 +69,7 @@ pub struct Mqtt {
     pub keep_alive: Duration,
     pub client_id: String,
     pub username: String,
-    pub password: String,
+    pub password: Secret,
     /// `None`: plain TCP.
     pub tls: Option<Tls>,
     pub version: Version,
@@ -93,8 +101,9 @@ pub struct Tls {
 }
 
 /// Which protocol to speak with the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
+    #[default]
     /// MQTT 5, and 3.1.1 where the broker does not speak it.
     Auto,
     V5,
@@ -116,7 +125,7 @@ impl Config {
             .map_err(|error| fault(format!("the file cannot be read: {error}")))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| fault("the file is not encoded in UTF-8".into()))?;
-        Config::parse(&file, &text, |name| std::env::var(name).ok())
+        Config::check(&file, &Zeroizing::new(text), |name| std::env::var_os(name))
     }
 
     /// Checks the text of a file together with variables from anywhere.
@@ -128,283 +137,22 @@ impl Config {
         text: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Config, Vec<Fault>> {
-        let source = Source::read(file, text, variable)?;
-        let mut check = Check {
-            source: &source,
-            faults: Vec::new(),
-        };
+        Config::check(file, text, |name| variable(name).map(OsString::from))
+    }
+
+    fn check(
+        file: &str,
+        text: &str,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, Vec<Fault>> {
+        let source = Source::read(file, text, variable).map_err(|fault| vec![fault])?;
+        let mut check = Check::new(&source);
         let config = check.config();
         if check.faults.is_empty() {
             Ok(config)
         } else {
             Err(check.faults)
         }
-    }
-}
-
-/// Reads values of their types and collects the faults. A faulty value is replaced by an
-/// arbitrary one, so that the check goes on to the next; the result is then thrown away.
-struct Check<'a> {
-    source: &'a Source,
-    faults: Vec<Fault>,
-}
-
-impl Check<'_> {
-    fn config(&mut self) -> Config {
-        let identity = Identity {
-            device_uuid: self.text("balena", "device_uuid"),
-            device_type: self.text("balena", "device_type"),
-            app_id: self.text("balena", "app_id"),
-            app_name: self.text("balena", "app_name"),
-        };
-        let seconds = self.number(
-            "main",
-            "interval_seconds",
-            0.0..=MAX_INTERVAL_SECONDS,
-            "seconds",
-        );
-        let mut config = Config {
-            interval: Duration::from_secs_f64(seconds),
-            batch: BatchLimits {
-                max_bytes: self.whole("main", "batch_max_bytes", 128..=100_000_000) as usize,
-                max_count: self.whole("main", "batch_max_count", 1..=100_000) as usize,
-            },
-            keep_sent: match self.text("main", "keep_sent").as_str() {
-                "" => None,
-                _ => Some(self.whole("main", "keep_sent", 0..=1_000_000_000)),
-            },
-            commands: self.permissions(),
-            redis: Redis {
-                host: self.text("redis", "host"),
-                port: self.whole("redis", "port", 1..=65535) as u16,
-                db: self.whole("redis", "db", 0..=65535) as i64,
-                username: self.text("redis", "username"),
-                password: self.text("redis", "password"),
-            },
-            mqtt: self.mqtt(&identity),
-            identity,
-            effective: self.source.values().to_vec(),
-            warnings: self.source.warnings.clone(),
-        };
-        if config.redis.password.is_empty() && !config.redis.username.is_empty() {
-            config
-                .warnings
-                .push("[redis] username is set without a password and not used".into());
-        }
-        if config.mqtt.username.is_empty() && !config.mqtt.password.is_empty() {
-            let text = "[mqtt] password is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does";
-            config.warnings.push(text.into());
-        }
-        config
-    }
-
-    fn mqtt(&mut self, identity: &Identity) -> Mqtt {
-        let tls = self.tls();
-        let client_id = match self.text("mqtt", "client_id").as_str() {
-            "" if identity.device_uuid == "-1" => {
-                format!(
-                    "mqtt-handler-{:016x}",
-                    (crate::random::random() * 2f64.powi(53)) as u64
-                )
-            }
-            "" => format!("mqtt-handler-{}", identity.device_uuid),
-            _ => self.expanded("client_id", identity),
-        };
-        Mqtt {
-            host: self.text("mqtt", "host"),
-            port: self.whole("mqtt", "port", 1..=65535) as u16,
-            keep_alive: Duration::from_secs(self.whole("mqtt", "keepalive_seconds", 1..=65535)),
-            client_id,
-            username: self.text("mqtt", "username"),
-            password: self.text("mqtt", "password"),
-            tls,
-            version: self.one_of(
-                "mqtt",
-                "version",
-                &[
-                    ("auto", Version::Auto),
-                    ("5", Version::V5),
-                    ("3.1.1", Version::V311),
-                ],
-            ),
-            ack_timeout: Duration::from_secs(self.whole("mqtt", "ack_timeout_seconds", 1..=3600)),
-            reply_qos: self.one_of("mqtt", "reply_qos", &[("0", 0), ("1", 1)]),
-            topics: self.topics(identity),
-        }
-    }
-
-    fn tls(&mut self) -> Option<Tls> {
-        let enable = self.boolean("tls_enable");
-        let insecure = self.boolean("tls_insecure");
-        let [ca, cert, key] =
-            ["tls_ca_certs", "tls_certfile", "tls_keyfile"].map(|name| self.file(name));
-        if cert.is_some() != key.is_some() {
-            let (there, missing) = match cert {
-                Some(_) => ("tls_certfile", "tls_keyfile"),
-                None => ("tls_keyfile", "tls_certfile"),
-            };
-            self.fault(
-                "mqtt",
-                there,
-                &format!("a certificate and its key belong together, set {missing} too"),
-            );
-        }
-        let wanted = enable || ca.is_some() || cert.is_some() || key.is_some();
-        wanted.then_some(Tls {
-            insecure,
-            ca,
-            client: cert.zip(key),
-        })
-    }
-
-    fn topics(&mut self, identity: &Identity) -> Topics {
-        let commands = ["topic_broadcast", "topic_request"].map(|name| {
-            let filter = self.expanded(name, identity);
-            if let Err(reason) = topic::check_filter(&filter) {
-                self.fault("mqtt", name, reason);
-            }
-            filter
-        });
-        let [response, values, status] = ["topic_response", "topic_values", "topic_status"].map(|name| {
-            let topic = self.expanded(name, identity);
-            if name == "topic_status" && topic.is_empty() {
-                return topic;
-            }
-            if let Err(reason) = topic::check_name(&topic) {
-                self.fault("mqtt", name, reason);
-            } else if let Some(filter) = commands.iter().find(|filter| topic::matches(filter, &topic)) {
-                self.fault("mqtt", name, &format!(
-                    "the command topic {filter:?} matches it: what the device publishes there would come back to it as a command"
-                ));
-            }
-            topic
-        });
-        Topics {
-            commands,
-            response,
-            values,
-            status: (!status.is_empty()).then_some(status),
-        }
-    }
-
-    fn permissions(&mut self) -> Permissions {
-        let list = |text: String| -> Vec<String> {
-            text.split(',')
-                .map(|item| item.trim().to_string())
-                .filter(|item| !item.is_empty())
-                .collect()
-        };
-        let mut commands: Vec<String> = Vec::new();
-        for name in list(self.text("main", "allowed_commands").to_lowercase()) {
-            match name.as_str() {
-                "all" => commands.extend(COMMANDS.map(String::from)),
-                "none" => {}
-                name if COMMANDS.contains(&name) => commands.push(name.to_string()),
-                name => {
-                    let known = COMMANDS.join(", ");
-                    self.fault(
-                        "main",
-                        "allowed_commands",
-                        &format!("{name:?} is none of all, none, {known}"),
-                    );
-                }
-            }
-        }
-        Permissions {
-            commands,
-            keys: list(self.text("main", "config_keys")),
-        }
-    }
-
-    fn text(&self, section: &str, name: &str) -> String {
-        self.source.get(section, name).text.clone()
-    }
-
-    fn fault(&mut self, section: &str, name: &str, allowed: &str) {
-        let value = self.source.get(section, name);
-        self.faults.push(self.source.fault(value, allowed));
-    }
-
-    fn number(&mut self, section: &str, name: &str, range: RangeInclusive<f64>, unit: &str) -> f64 {
-        self.ranged(section, name, range, &format!("a number of {unit}"))
-    }
-
-    fn whole(&mut self, section: &str, name: &str, range: RangeInclusive<u64>) -> u64 {
-        self.ranged(section, name, range, "a whole number")
-    }
-
-    fn ranged<T: FromStr + PartialOrd + Display + Copy>(
-        &mut self,
-        section: &str,
-        name: &str,
-        range: RangeInclusive<T>,
-        what: &str,
-    ) -> T {
-        match self.text(section, name).parse::<T>() {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                let (from, to) = (range.start(), range.end());
-                self.fault(
-                    section,
-                    name,
-                    &format!("expected {what} from {from} to {to}"),
-                );
-                *range.start()
-            }
-        }
-    }
-
-    fn one_of<T: Copy>(&mut self, section: &str, name: &str, choices: &[(&str, T)]) -> T {
-        let text = self.text(section, name).to_lowercase();
-        if let Some((_, value)) = choices.iter().find(|(choice, _)| *choice == text) {
-            return *value;
-        }
-        let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-        self.fault(
-            section,
-            name,
-            &format!("expected one of {}", names.join(", ")),
-        );
-        choices[0].1
-    }
-
-    fn boolean(&mut self, name: &str) -> bool {
-        self.one_of(
-            "mqtt",
-            name,
-            &[
-                ("true", true),
-                ("1", true),
-                ("yes", true),
-                ("on", true),
-                ("false", false),
-                ("0", false),
-                ("no", false),
-                ("off", false),
-            ],
-        )
-    }
-
-    /// A file that must be there and readable, or nothing.
-    fn file(&mut self, name: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(self.text("mqtt", name));
-        if path.as_os_str().is_empty() {
-            return None;
-        }
-        if let Err(error) = std::fs::read(&path) {
-            self.fault("mqtt", name, &format!("the file cannot be read: {error}"));
-        }
-        Some(path)
-    }
-
-    fn expanded(&mut self, name: &str, identity: &Identity) -> String {
-        topic::expand(&self.text("mqtt", name), identity).unwrap_or_else(|placeholder| {
-            self.fault("mqtt", name, &format!(
-                "unknown placeholder {placeholder:?}; known are %(device_uuid)s, %(device_type)s, %(app_id)s, %(app_name)s, and %% for a percent sign"
-            ));
-            // Harmless wherever a topic is checked next.
-            "-".into()
-        })
     }
 }
 
@@ -474,9 +222,8 @@ mod tests {
     #[test]
     fn a_value_from_the_environment_is_blamed_on_its_variable() {
         let variables = |name: &str| (name == "MQTT_PORT").then(|| "x".to_string());
-        let faults = Config::parse("app.conf", "", variables)
-            .err()
-            .unwrap_or_default();
+        let found = Config::parse("app.conf", "", variables);
+        let faults = found.err().unwrap_or_default();
         assert!(
             faults[0]
                 .0

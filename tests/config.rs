@@ -83,7 +83,8 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
                 [redis]\nport = 0\ndb = x\n\
                 [mqtt]\nport = 65536\nkeepalive_seconds = 1.5\ntls_enable = maybe\n\
                 topic_values = a/%(uuid)s\ntopic_response = a/+/b\nversion = 4\n\
-                ack_timeout_seconds = 0\nreply_qos = 2\ntls_certfile = /nowhere/cert.pem\n";
+                ack_timeout_seconds = 0\nreply_qos = 2\ntls_certfile = /nowhere/cert.pem\n\
+                tls_ca_certs = app.conf\n";
     let message = refused(text, &[("MQTT_TOPIC_BROADCAST", "a/#/b")]);
     for expected in [
         "app.conf: [main] interval_seconds (variable INTERVAL_SECONDS) = \"soon\": expected a number of seconds from 0",
@@ -102,6 +103,7 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
         "[mqtt] ack_timeout_seconds (variable MQTT_ACK_TIMEOUT_SECONDS) = \"0\"",
         "[mqtt] reply_qos (variable MQTT_REPLY_QOS) = \"2\": expected one of 0, 1",
         "[mqtt] tls_certfile (variable MQTT_TLS_CERTFILE) = \"/nowhere/cert.pem\": the file cannot be read: No such file",
+        "[mqtt] tls_ca_certs (variable MQTT_TLS_CA_CERTS) = \"app.conf\": the file holds no certificate in PEM form",
         "a certificate and its key belong together, set tls_keyfile too",
         "variable MQTT_TOPIC_BROADCAST ([mqtt] topic_broadcast) = \"a/#/b\": the wildcard # must be the whole last level",
     ] {
@@ -110,7 +112,7 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
             "{expected}\nis missing in\n{message}"
         );
     }
-    assert_eq!(message.lines().count(), 19, "{message}");
+    assert_eq!(message.lines().count(), 20, "{message}");
 }
 
 #[test]
@@ -141,6 +143,36 @@ fn a_password_is_never_shown_in_a_fault() {
         assert!(message.contains("app.conf, line"), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
+}
+
+#[test]
+fn a_variable_that_is_no_utf8_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("app.conf"), "").expect("app.conf");
+    let output = command()
+        .current_dir(folder.path())
+        .env("MQTT_TOPIC_VALUES", std::ffi::OsStr::from_bytes(b"a/\xff"))
+        .env("MQTT_PORT", "x")
+        .output()
+        .expect("the binary");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).expect("UTF-8");
+    for part in [
+        "variable MQTT_TOPIC_VALUES ([mqtt] topic_values): the value is not encoded in UTF-8",
+        "variable MQTT_PORT",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn insecure_tls_without_tls_is_refused() {
+    let message = refused("[mqtt]\ntls_insecure = yes\n", &[]);
+    assert!(
+        message.contains("[mqtt] tls_insecure (variable MQTT_TLS_INSECURE) = \"yes\": TLS is off"),
+        "{message}"
+    );
 }
 
 #[test]

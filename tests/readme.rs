@@ -202,6 +202,15 @@ fn the_table_of_settings_is_complete_and_true() {
             shown.starts_with(default),
             "{row}: {shown:?} and not {default:?}"
         );
+        assert!(
+            line.ends_with(&format!(
+                "| {}{}|",
+                key.about,
+                if key.about.is_empty() { "" } else { " " }
+            )),
+            "{row}: the last column is not {:?}",
+            key.about
+        );
     }
 }
 

@@ -10,44 +10,6 @@ use tempfile::TempDir;
 
 use super::{holds_within, signal, wait_until};
 
-/// Every variable that the binary knows, so that none leaks in from outside.
-pub const VARIABLES: [&str; 34] = [
-    "INTERVAL_SECONDS",
-    "BATCH_MAX_COUNT",
-    "BATCH_MAX_BYTES",
-    "KEEP_SENT",
-    "ALLOWED_COMMANDS",
-    "CONFIG_KEYS",
-    "BALENA_DEVICE_UUID",
-    "BALENA_DEVICE_TYPE",
-    "BALENA_APP_ID",
-    "BALENA_APP_NAME",
-    "REDIS_HOST",
-    "REDIS_PORT",
-    "REDIS_DB",
-    "REDIS_USERNAME",
-    "REDIS_PASSWORD",
-    "MQTT_HOST",
-    "MQTT_PORT",
-    "MQTT_KEEPALIVE_SECONDS",
-    "MQTT_CLIENT_ID",
-    "MQTT_USERNAME",
-    "MQTT_PASSWORD",
-    "MQTT_TLS_ENABLE",
-    "MQTT_TLS_INSECURE",
-    "MQTT_TLS_CA_CERTS",
-    "MQTT_TLS_CERTFILE",
-    "MQTT_TLS_KEYFILE",
-    "MQTT_TOPIC_BROADCAST",
-    "MQTT_TOPIC_REQUEST",
-    "MQTT_TOPIC_RESPONSE",
-    "MQTT_TOPIC_VALUES",
-    "MQTT_TOPIC_STATUS",
-    "MQTT_VERSION",
-    "MQTT_ACK_TIMEOUT_SECONDS",
-    "MQTT_REPLY_QOS",
-];
-
 /// The binary of this machine, or what the variable `SERVICE` starts in its place: a program
 /// and its arguments, separated by spaces.
 pub fn command() -> Command {
@@ -55,8 +17,9 @@ pub fn command() -> Command {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
-    for name in VARIABLES {
-        command.env_remove(name);
+    // Every variable that the binary knows, so that none leaks in from outside.
+    for key in mqtt_handler::config::KEYS {
+        command.env_remove(key.variable);
     }
     command.env_remove("RUST_LOG").stdin(Stdio::null());
     command
