@@ -54,13 +54,16 @@ fn main() -> ExitCode {
     if let Err(error) = handler {
         log::warn!("signals cannot be caught ({error}): the service only ends the hard way");
     }
-    match service::run(&config, &shutdown) {
+    logging::tell_start(&config);
+    let code = match service::run(&config, &shutdown) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::error!("{failure}");
             ExitCode::FAILURE
         }
-    }
+    };
+    logging::finish();
+    code
 }
 
 fn show_status(config: &Config, options: &Options) -> ExitCode {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crossbeam_channel::bounded;
-use log::{info, warn};
 
 use crate::config::Config;
 use crate::model::status::Status;
@@ -26,7 +25,6 @@ use threads::{Failure, Pulse, STALLED, Threads};
 /// # Errors
 /// A thread that cannot be started, ends by itself or hangs.
 pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
-    log_start(config);
     let (letters, measurements) = bounded(1);
     let (replies_tx, replies) = bounded(1);
     let (events_tx, events) = bounded(16);
@@ -73,24 +71,4 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     threads.spawn("poller", polling, move || poller.run())?;
     threads.spawn("dispatcher", dispatching, move || dispatcher.run())?;
     threads.supervise(shutdown, STALLED)
-}
-
-fn log_start(config: &Config) {
-    info!("mqtt-handler {} starts", env!("CARGO_PKG_VERSION"));
-    let settings: Vec<String> = config
-        .effective
-        .iter()
-        .map(|value| {
-            format!(
-                "{}.{}={:?}",
-                value.key.section,
-                value.key.name,
-                value.shown()
-            )
-        })
-        .collect();
-    info!("settings: {}", settings.join(" "));
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
 }
