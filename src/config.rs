@@ -8,11 +8,13 @@ mod ini;
 mod item;
 mod items;
 mod parse;
+mod password;
+mod pem;
 mod secret;
 mod source;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -22,6 +24,8 @@ pub use crate::model::topic::Identity;
 use check::Check;
 pub use item::Key;
 pub use items::KEYS;
+pub use password::Password;
+pub use pem::Pem;
 pub use secret::Secret;
 use source::Source;
 pub use source::{Fault, Origin, Value};
@@ -69,7 +73,7 @@ pub struct Mqtt {
     pub keep_alive: Duration,
     pub client_id: String,
     pub username: String,
-    pub password: Secret,
+    pub password: Password,
     /// `None`: plain TCP.
     pub tls: Option<Tls>,
     pub version: Version,
@@ -95,9 +99,9 @@ pub struct Tls {
     /// Accept any certificate of the broker.
     pub insecure: bool,
     /// `None`: the CAs of the system.
-    pub ca: Option<PathBuf>,
+    pub ca: Option<Pem>,
     /// Client certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    pub client: Option<(Pem, Pem)>,
 }
 
 /// Which protocol to speak with the broker.

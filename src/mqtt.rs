@@ -204,7 +204,13 @@ impl Broker {
     ) -> Result<Connection, ConnectError> {
         let client = self.client(version)?;
         let will = self.will.clone();
-        let options = options::connect(&self.config, version, will).map_err(words::internal)?;
+        let password = self.config.password.read().map_err(|reason| ConnectError {
+            reason,
+            needs_person: true,
+            other_version: OtherVersion::No,
+        })?;
+        let options =
+            options::connect(&self.config, version, &password, will).map_err(words::internal)?;
         let keep = self.keep;
         let (lost_tx, lost) = bounded(1);
         let also_lost = lost_tx.clone();
@@ -248,7 +254,9 @@ impl Broker {
         let response = library::wait(&mut token, CONNECT_TIMEOUT + TCP_TIMEOUT)
             .unwrap_or(Err(paho::Error::Timeout))
             .map_err(|error| {
-                let error = words::connect_error(&error);
+                let mut error = words::connect_error(&error);
+                let setting = self.config.password.setting();
+                error.reason = error.reason.replace("mqtt.password", setting);
                 close(&client);
                 error
             })?;

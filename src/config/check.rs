@@ -3,7 +3,7 @@
 use super::item::{Key, Setting};
 use super::items;
 use super::source::{Fault, Source};
-use super::{Config, Identity, Mqtt, Permissions, Redis, Tls, Topics};
+use super::{Config, Identity, Mqtt, Password, Pem, Permissions, Redis, Tls, Topics};
 use crate::model::measurement::BatchLimits;
 use crate::model::topic;
 
@@ -72,14 +72,14 @@ impl Check<'_> {
             keep_alive: self.get(&items::KEEPALIVE_SECONDS),
             client_id: self.client_id(identity),
             username: self.get(&items::MQTT_USERNAME),
-            password: self.get(&items::MQTT_PASSWORD),
+            password: Password::Text(self.get(&items::MQTT_PASSWORD)),
             tls: self.tls(),
             version: self.get(&items::MQTT_VERSION),
             ack_timeout: self.get(&items::ACK_TIMEOUT_SECONDS),
             reply_qos: self.get(&items::REPLY_QOS),
             topics: self.topics(identity),
         };
-        if mqtt.username.is_empty() && !mqtt.password.is_empty() {
+        if mqtt.username.is_empty() && mqtt.password.is_set() {
             let text = "[mqtt] password is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does";
             self.warnings.push(text.into());
         }
@@ -131,8 +131,13 @@ impl Check<'_> {
         }
         wanted.then_some(Tls {
             insecure,
-            ca,
-            client: certificate.zip(key),
+            ca: ca.map(|path| Pem::file(&items::TLS_CA_CERTS.key, path)),
+            client: certificate.zip(key).map(|(certificate, key)| {
+                (
+                    Pem::file(&items::TLS_CERTFILE.key, certificate),
+                    Pem::file(&items::TLS_KEYFILE.key, key),
+                )
+            }),
         })
     }
 

@@ -34,6 +34,7 @@ pub fn create(config: &Mqtt, version: Version) -> paho::CreateOptions {
 pub fn connect(
     config: &Mqtt,
     version: Version,
+    password: &str,
     will: Option<Message>,
 ) -> paho::Result<paho::ConnectOptions> {
     let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
@@ -51,8 +52,8 @@ pub fn connect(
     }
     // MQTT 3.1.1 has no password without a user name: a broker would just hang up.
     let may_send = version == Version::V5 || !config.username.is_empty();
-    if !config.password.is_empty() && may_send {
-        options.password(config.password.as_str());
+    if !password.is_empty() && may_send {
+        options.password(password);
     }
     if let Some(will) = will {
         options.will_message(message(will));
@@ -90,10 +91,12 @@ fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
         .verify(!tls.insecure)
         .enabled_cipher_suites(tls::CIPHERS);
     if let Some(ca) = &tls.ca {
-        options.trust_store(ca)?;
+        options.trust_store(ca.path())?;
     }
     if let Some((certificate, key)) = &tls.client {
-        options.key_store(certificate)?.private_key(key)?;
+        options
+            .key_store(certificate.path())?
+            .private_key(key.path())?;
     }
     Ok(options.finalize())
 }

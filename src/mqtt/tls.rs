@@ -5,7 +5,6 @@
 //! handshake is made here whose only purpose is to see what goes wrong.
 
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -13,7 +12,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::{X509, X509VerifyResult};
 
-use crate::config::Tls;
+use zeroize::Zeroizing;
+
+use crate::config::{Pem, Tls};
 
 /// Suites of TLS 1.2; those of TLS 1.3 are always there. Older versions of the protocol have
 /// none of them, so that they cannot be spoken whatever the system allows.
@@ -30,62 +31,70 @@ const LATE_ALERT: Duration = Duration::from_secs(1);
 /// What is wrong with which file, with the setting to look at.
 pub fn check_files(tls: &Tls) -> Result<(), String> {
     if let Some(ca) = &tls.ca {
-        certificates(ca, "mqtt.tls_ca_certs")?;
+        certificates(ca)?;
     }
-    let Some((certificate_file, key_file)) = &tls.client else {
+    let Some((certificate_pem, key_pem)) = &tls.client else {
         return Ok(());
     };
-    let certificate = certificates(certificate_file, "mqtt.tls_certfile")?.swap_remove(0);
-    let key = private_key(key_file)?;
+    let certificate = certificates(certificate_pem)?.swap_remove(0);
+    let key = private_key(key_pem)?;
     let fits = certificate
         .public_key()
         .is_ok_and(|public| public.public_eq(&key));
     if !fits {
         return Err(format!(
-            "the key in {} does not belong to the certificate in {} (see mqtt.tls_certfile, mqtt.tls_keyfile)",
-            key_file.display(),
-            certificate_file.display()
+            "the key in {key_pem} does not belong to the certificate in {certificate_pem} (see {}, {})",
+            certificate_pem.setting(),
+            key_pem.setting()
         ));
     }
     Ok(())
 }
 
-fn read(file: &Path, setting: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(file)
-        .map_err(|error| format!("{} cannot be read: {error} (see {setting})", file.display()))
+fn read(pem: &Pem) -> Result<Zeroizing<Vec<u8>>, String> {
+    std::fs::read(pem.path())
+        .map(Zeroizing::new)
+        .map_err(|error| format!("{pem} cannot be read: {error} (see {})", pem.setting()))
 }
 
-fn certificates(file: &Path, setting: &str) -> Result<Vec<X509>, String> {
-    match X509::stack_from_pem(&read(file, setting)?) {
+fn certificates(pem: &Pem) -> Result<Vec<X509>, String> {
+    match X509::stack_from_pem(&read(pem)?) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(format!(
-            "{} holds no certificate in PEM form (see {setting})",
-            file.display()
+            "{pem} holds no certificate in PEM form (see {})",
+            pem.setting()
         )),
     }
 }
 
-fn private_key(file: &Path) -> Result<PKey<Private>, String> {
-    let setting = "mqtt.tls_keyfile";
-    let pem = read(file, setting)?;
-    if pem.windows(9).any(|part| part == b"ENCRYPTED") {
+fn private_key(pem: &Pem) -> Result<PKey<Private>, String> {
+    let setting = pem.setting();
+    let text = read(pem)?;
+    if text.windows(9).any(|part| part == b"ENCRYPTED") {
         return Err(format!(
-            "the key in {} is encrypted; `openssl pkey -in KEY -out NEW` decrypts it (see {setting})",
-            file.display()
+            "the key in {pem} is encrypted; `openssl pkey -in KEY -out NEW` decrypts it (see {setting})"
         ));
     }
     // A callback, so that nothing ever asks for a passphrase at the terminal.
-    PKey::private_key_from_pem_callback(&pem, |_| Ok(0)).map_err(|_| {
-        format!(
-            "{} holds no private key in PEM form (see {setting})",
-            file.display()
-        )
-    })
+    PKey::private_key_from_pem_callback(&text, |_| Ok(0))
+        .map_err(|_| format!("{pem} holds no private key in PEM form (see {setting})"))
 }
 
 /// Makes a handshake to see why it fails. `None`: it does not.
 pub fn diagnose(host: &str, port: u16, tls: &Tls) -> Option<String> {
-    handshake(host, port, tls).err()
+    let mut reason = handshake(host, port, tls).err()?;
+    // The hints name the files; where the texts are settings themselves, those count.
+    let client = tls.client.as_ref();
+    for (file, pem) in [
+        ("mqtt.tls_ca_certs", tls.ca.as_ref()),
+        ("mqtt.tls_certfile", client.map(|client| &client.0)),
+        ("mqtt.tls_keyfile", client.map(|client| &client.1)),
+    ] {
+        if let Some(pem) = pem {
+            reason = reason.replace(file, &pem.setting());
+        }
+    }
+    Some(reason)
 }
 
 fn handshake(host: &str, port: u16, tls: &Tls) -> Result<(), String> {
@@ -97,14 +106,14 @@ fn handshake(host: &str, port: u16, tls: &Tls) -> Result<(), String> {
         .set_min_proto_version(Some(SslVersion::TLS1_2))
         .map_err(internal)?;
     if let Some(ca) = &tls.ca {
-        builder.set_ca_file(ca).map_err(internal)?;
+        builder.set_ca_file(ca.path()).map_err(internal)?;
     }
     if let Some((certificate, key)) = &tls.client {
         builder
-            .set_certificate_chain_file(certificate)
+            .set_certificate_chain_file(certificate.path())
             .map_err(internal)?;
         builder
-            .set_private_key_file(key, openssl::ssl::SslFiletype::PEM)
+            .set_private_key_file(key.path(), openssl::ssl::SslFiletype::PEM)
             .map_err(internal)?;
     }
     let mut configuration = builder.build().configure().map_err(internal)?;
