@@ -4,6 +4,7 @@
 //! device needs one attempt and not ten. `items` is the list of settings.
 
 mod check;
+mod environment;
 mod ini;
 mod item;
 mod items;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::model::measurement::BatchLimits;
 pub use crate::model::topic::Identity;
 use check::Check;
+pub use environment::forget_secrets;
 pub use item::Key;
 pub use items::KEYS;
 pub use password::Password;

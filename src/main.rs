@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use clap::Parser;
 use mqtt_handler::cli::Options;
-use mqtt_handler::config::Config;
+use mqtt_handler::config::{self, Config};
 use mqtt_handler::logging;
 use mqtt_handler::report::{check, status};
 use mqtt_handler::service::{self, shutdown};
@@ -15,7 +15,10 @@ const BAD_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let config = match Config::load(&options.config) {
+    let config = Config::load(&options.config);
+    // SAFETY: no other thread has been started yet.
+    unsafe { config::forget_secrets() };
+    let config = match config {
         Ok(config) => config,
         Err(faults) => {
             let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();

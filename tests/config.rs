@@ -104,7 +104,7 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
         "[mqtt] reply_qos (variable MQTT_REPLY_QOS) = \"2\": expected one of 0, 1",
         "[mqtt] tls_certfile (variable MQTT_TLS_CERTFILE) = \"/nowhere/cert.pem\": the file cannot be read: No such file",
         "[mqtt] tls_ca_certs (variable MQTT_TLS_CA_CERTS) = \"app.conf\": the file holds no certificate in PEM form",
-        "a certificate and its key belong together, set tls_keyfile too",
+        "a certificate and its key belong together, set tls_keyfile or tls_key_pem too",
         "variable MQTT_TOPIC_BROADCAST ([mqtt] topic_broadcast) = \"a/#/b\": the wildcard # must be the whole last level",
     ] {
         assert!(

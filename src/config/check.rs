@@ -1,11 +1,20 @@
 //! From the settings, one by one, to the whole: what must fit together, and what is odd.
 
+use std::path::PathBuf;
+
 use super::item::{Key, Setting};
 use super::items;
 use super::source::{Fault, Source};
-use super::{Config, Identity, Mqtt, Password, Pem, Permissions, Redis, Tls, Topics};
+use super::{Config, Identity, Mqtt, Password, Pem, Permissions, Redis, Secret, Tls, Topics};
 use crate::model::measurement::BatchLimits;
 use crate::model::topic;
+
+/// Certificates or a key.
+struct Found {
+    /// The setting that names it, be it usable or not.
+    place: Option<&'static Key>,
+    pem: Option<Pem>,
+}
 
 /// Reads values and collects the faults. A faulty value is replaced by an arbitrary one, so
 /// that the check goes on to the next; the result is then thrown away.
@@ -72,7 +81,7 @@ impl Check<'_> {
             keep_alive: self.get(&items::KEEPALIVE_SECONDS),
             client_id: self.client_id(identity),
             username: self.get(&items::MQTT_USERNAME),
-            password: Password::Text(self.get(&items::MQTT_PASSWORD)),
+            password: self.password(),
             tls: self.tls(),
             version: self.get(&items::MQTT_VERSION),
             ack_timeout: self.get(&items::ACK_TIMEOUT_SECONDS),
@@ -80,8 +89,10 @@ impl Check<'_> {
             topics: self.topics(identity),
         };
         if mqtt.username.is_empty() && mqtt.password.is_set() {
-            let text = "[mqtt] password is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does";
-            self.warnings.push(text.into());
+            self.warnings.push(format!(
+                "{} is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does",
+                mqtt.password.setting()
+            ));
         }
         mqtt
     }
@@ -97,32 +108,34 @@ impl Check<'_> {
         }
     }
 
-    fn tls(&mut self) -> Option<Tls> {
-        let (enable, insecure) = (self.get(&items::TLS_ENABLE), self.get(&items::TLS_INSECURE));
-        let ca = self.get(&items::TLS_CA_CERTS);
-        let (certificate, key) = (
-            self.get(&items::TLS_CERTFILE),
-            self.get(&items::TLS_KEYFILE),
-        );
-        let is_set = |key: &'static Key| !self.source.is_default(key);
-        let [ca_set, certificate_set, key_set] = [
-            &items::TLS_CA_CERTS.key,
-            &items::TLS_CERTFILE.key,
-            &items::TLS_KEYFILE.key,
-        ]
-        .map(is_set);
-        if certificate_set != key_set {
-            let (there, missing) = match certificate_set {
-                true => (&items::TLS_CERTFILE.key, &items::TLS_KEYFILE.key),
-                false => (&items::TLS_KEYFILE.key, &items::TLS_CERTFILE.key),
-            };
-            let missing = missing.name;
-            self.fault(
-                there,
-                &format!("a certificate and its key belong together, set {missing} too"),
-            );
+    fn password(&mut self) -> Password {
+        let text = self.get(&items::MQTT_PASSWORD);
+        match self.get(&items::PASSWORD_FILE) {
+            None => Password::Text(text),
+            Some(file) => {
+                self.either(&items::MQTT_PASSWORD.key, &items::PASSWORD_FILE.key);
+                Password::File(file)
+            }
         }
-        let wanted = enable || ca_set || certificate_set || key_set;
+    }
+
+    fn tls(&mut self) -> Option<Tls> {
+        let enable = self.get(&items::TLS_ENABLE);
+        let insecure = self.get(&items::TLS_INSECURE);
+        let ca = self.pem(&items::TLS_CA_CERTS, &items::TLS_CA_PEM);
+        let certificate = self.pem(&items::TLS_CERTFILE, &items::TLS_CERT_PEM);
+        let key = self.pem(&items::TLS_KEYFILE, &items::TLS_KEY_PEM);
+        let alone = match (certificate.place, key.place) {
+            (Some(there), None) => Some((there, "tls_keyfile or tls_key_pem")),
+            (None, Some(there)) => Some((there, "tls_certfile or tls_cert_pem")),
+            _ => None,
+        };
+        if let Some((there, missing)) = alone {
+            let reason = format!("a certificate and its key belong together, set {missing} too");
+            self.fault(there, &reason);
+        }
+        let used = [ca.place, certificate.place, key.place];
+        let wanted = enable || used.iter().any(Option::is_some);
         if insecure && !wanted {
             self.fault(
                 &items::TLS_INSECURE.key,
@@ -131,14 +144,40 @@ impl Check<'_> {
         }
         wanted.then_some(Tls {
             insecure,
-            ca: ca.map(|path| Pem::file(&items::TLS_CA_CERTS.key, path)),
-            client: certificate.zip(key).map(|(certificate, key)| {
-                (
-                    Pem::file(&items::TLS_CERTFILE.key, certificate),
-                    Pem::file(&items::TLS_KEYFILE.key, key),
-                )
-            }),
+            ca: ca.pem,
+            client: certificate.pem.zip(key.pem),
         })
+    }
+
+    /// Certificates or a key, from a file or from the setting itself.
+    fn pem(
+        &mut self,
+        file: &'static Setting<Option<PathBuf>>,
+        text: &'static Setting<Option<Secret>>,
+    ) -> Found {
+        self.either(&file.key, &text.key);
+        let place = [&file.key, &text.key]
+            .into_iter()
+            .find(|key| !self.source.is_default(key));
+        let in_file = self.get(file).map(|path| Pem::file(&file.key, path));
+        let in_text = self.get(text).and_then(|pem| {
+            Pem::memory(&text.key, &pem)
+                .map_err(|reason| self.fault(&text.key, &reason))
+                .ok()
+        });
+        Found {
+            place,
+            pem: in_file.or(in_text),
+        }
+    }
+
+    /// Two settings for one thing.
+    fn either(&mut self, one: &'static Key, other: &'static Key) {
+        if !self.source.is_default(one) && !self.source.is_default(other) {
+            let one = one.name;
+            let reason = format!("{one} is set as well, and only one of them can count");
+            self.fault(other, &reason);
+        }
     }
 
     fn topics(&mut self, identity: &Identity) -> Topics {

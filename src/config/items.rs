@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Version;
 use super::item::{Key, Setting, settings};
 use super::parse;
+use super::pem::{self, Kind};
 use super::secret::Secret;
 
 settings! {
@@ -201,10 +202,19 @@ settings! {
         takes: ["a%b#c;d"],
         refuses: [],
     }
+    PASSWORD_FILE: Option<PathBuf> {
+        "mqtt", "password_file", "MQTT_PASSWORD_FILE", "",
+        secret: false,
+        about: "read at every connect, in place of `password`: a token that expires",
+        allowed: "a file",
+        parse: parse::file,
+        takes: ["/run/token"],
+        refuses: [],
+    }
     TLS_ENABLE: bool {
         "mqtt", "tls_enable", "MQTT_TLS_ENABLE", "False",
         secret: false,
-        about: "also on when one of the three files is set",
+        about: "also on when a CA, a certificate or a key is set",
         allowed: "one of true, 1, yes, on, false, 0, no, off",
         parse: parse::boolean,
         takes: ["True", "1", "yes", "ON", "false", "0", "no", "off"],
@@ -224,7 +234,7 @@ settings! {
         secret: false,
         about: "PEM file",
         allowed: "a file with certificates in PEM form",
-        parse: parse::certificate_file,
+        parse: |text| parse::pem_file(text, Kind::Certificates),
         takes: [],
         refuses: ["/nowhere/ca.pem", "/dev/null"],
     }
@@ -233,7 +243,7 @@ settings! {
         secret: false,
         about: "PEM file, together with the key",
         allowed: "a file with certificates in PEM form",
-        parse: parse::certificate_file,
+        parse: |text| parse::pem_file(text, Kind::Certificates),
         takes: [],
         refuses: ["/nowhere/device.pem", "/dev/null"],
     }
@@ -242,9 +252,36 @@ settings! {
         secret: false,
         about: "PEM file, not encrypted",
         allowed: "a file with a private key in PEM form",
-        parse: parse::key_file,
+        parse: |text| parse::pem_file(text, Kind::PrivateKey),
         takes: [],
         refuses: ["/nowhere/device.key", "/dev/null"],
+    }
+    TLS_CA_PEM: Option<Secret> {
+        "mqtt", "tls_ca_pem", "MQTT_TLS_CA_PEM", "",
+        secret: true,
+        about: "the PEM text itself, or base64 of it, in place of the file",
+        allowed: "certificates in PEM form",
+        parse: |text| pem::parse(text, Kind::Certificates),
+        takes: [],
+        refuses: ["/certs/ca.pem", "aGVsbG8="],
+    }
+    TLS_CERT_PEM: Option<Secret> {
+        "mqtt", "tls_cert_pem", "MQTT_TLS_CERT_PEM", "",
+        secret: true,
+        about: "the same",
+        allowed: "certificates in PEM form",
+        parse: |text| pem::parse(text, Kind::Certificates),
+        takes: [],
+        refuses: ["/certs/device.pem"],
+    }
+    TLS_KEY_PEM: Option<Secret> {
+        "mqtt", "tls_key_pem", "MQTT_TLS_KEY_PEM", "",
+        secret: true,
+        about: "the same",
+        allowed: "a private key in PEM form",
+        parse: |text| pem::parse(text, Kind::PrivateKey),
+        takes: [],
+        refuses: ["/certs/device.key"],
     }
     TOPIC_BROADCAST: String {
         "mqtt", "topic_broadcast", "MQTT_TOPIC_BROADCAST", "iot-projekt/device/broadcast/control",

@@ -1,11 +1,14 @@
 //! From the text of a value to its type: the parsers that the settings share.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::item::Refusal;
+use super::pem::Kind;
 use super::secret::Secret;
 use super::{COMMANDS, Version};
 use crate::model::settings::{MAX_INTERVAL_SECONDS, parse_interval};
@@ -110,29 +113,30 @@ pub fn template(text: &str) -> Parsed<String> {
     }
 }
 
-/// A file that is there, readable, and holds certificates.
-pub fn certificate_file(text: &str) -> Parsed<Option<PathBuf>> {
-    optional(text, |text| pem_file(text, "CERTIFICATE", "certificate"))
+/// A file that may come later.
+pub fn file(text: &str) -> Parsed<Option<PathBuf>> {
+    optional(text, |text| Ok(text.into()))
 }
 
-/// A file that is there, readable, and holds a private key.
-pub fn key_file(text: &str) -> Parsed<Option<PathBuf>> {
-    optional(text, |text| pem_file(text, "PRIVATE KEY", "private key"))
-}
-
-/// Whether the content fits is found out at each connect, because it may change until then.
-fn pem_file(path: &str, label: &str, what: &str) -> Parsed<PathBuf> {
-    let bytes = std::fs::read(Path::new(path))
+/// A file that is there, readable, and holds what it should. Whether that fits is found out at
+/// each connect, because it may change until then.
+pub fn pem_file(text: &str, kind: Kind) -> Parsed<Option<PathBuf>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(text)
         .map_err(|error| Refusal::Because(format!("the file cannot be read: {error}")))?;
-    let found = String::from_utf8_lossy(&bytes).lines().any(|line| {
-        let line = line.trim();
-        line.starts_with("-----BEGIN ") && line.ends_with(&format!("{label}-----"))
+    let bytes = Zeroizing::new(bytes);
+    let found = bytes.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.trim_ascii();
+        line.starts_with(b"-----BEGIN ")
+            && line.ends_with(format!("{}-----", kind.label()).as_bytes())
     });
     if found {
-        Ok(path.into())
+        Ok(Some(text.into()))
     } else {
         Err(Refusal::Because(format!(
-            "the file holds no {what} in PEM form"
+            "the file holds no {kind} in PEM form"
         )))
     }
 }
@@ -161,11 +165,12 @@ mod tests {
         let file = folder.path().join("x.pem").display().to_string();
         std::fs::write(
             &file,
-            "\u{feff}note\n-----BEGIN CERTIFICATE-----\r\nMA==\n-----END CERTIFICATE-----\n",
+            "note\n-----BEGIN CERTIFICATE-----\r\nMA==\n-----END CERTIFICATE-----\n",
         )
         .unwrap();
-        assert_eq!(certificate_file(&file), Ok(Some(file.clone().into())));
+        let found = pem_file(&file, Kind::Certificates);
+        assert_eq!(found, Ok(Some(file.clone().into())));
         let refused = Refusal::Because("the file holds no private key in PEM form".into());
-        assert_eq!(key_file(&file), Err(refused));
+        assert_eq!(pem_file(&file, Kind::PrivateKey), Err(refused));
     }
 }

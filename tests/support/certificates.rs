@@ -38,7 +38,7 @@ fn authority(name: &str) -> Authority {
 
 impl Certificates {
     /// `ca.pem`; servers `good`, `untrusted`, `expired`, `future`, `wrong-name`, `address`;
-    /// clients `client`, `client-other` (of another authority), `client-new`, and
+    /// clients `client`, `client-other` (of another authority), `client-new`, `client-expired`, and
     /// `client-encrypted.key`.
     pub fn make(folder: &Path) -> Certificates {
         let certificates = Certificates {
@@ -56,12 +56,18 @@ impl Certificates {
         certificates.issue("client", &ours, "device-1", Validity::Now);
         certificates.issue("client-new", &ours, "device-2", Validity::Now);
         certificates.issue("client-other", &other, "device-1", Validity::Now);
+        certificates.issue("client-expired", &ours, "device-1", Validity::Past);
         certificates.encrypt("client.key", "client-encrypted.key");
         certificates
     }
 
     pub fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
+    }
+
+    /// The text of a file.
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(name)).expect("file")
     }
 
     fn write(&self, name: &str, text: &str) {
