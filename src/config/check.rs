@@ -9,6 +9,10 @@ use super::{Config, Identity, Mqtt, Password, Pem, Permissions, Redis, Secret, T
 use crate::model::measurement::BatchLimits;
 use crate::model::topic;
 
+/// What most fleets need of `config_keys`, and where a key of their own goes.
+const RESTRICTED: &str =
+    "config_keys = mqtt_sender:enabled, mqtt_sender:interval, mqtt_sender:last_id, camera:interval";
+
 /// Certificates or a key.
 struct Found {
     /// The setting that names it, be it usable or not.
@@ -40,6 +44,7 @@ impl Check<'_> {
             app_id: self.get(&items::APP_ID),
             app_name: self.get(&items::APP_NAME),
         };
+        let commands = self.permissions();
         Config {
             interval: self.get(&items::INTERVAL_SECONDS),
             batch: BatchLimits {
@@ -47,16 +52,35 @@ impl Check<'_> {
                 max_count: self.get(&items::BATCH_MAX_COUNT),
             },
             keep_sent: self.get(&items::KEEP_SENT),
-            commands: Permissions {
-                commands: self.get(&items::ALLOWED_COMMANDS),
-                keys: self.get(&items::CONFIG_KEYS),
-            },
+            commands,
             redis: self.redis(),
             mqtt: self.mqtt(&identity),
             identity,
             effective: self.source.shown(),
             warnings: std::mem::take(&mut self.warnings),
         }
+    }
+
+    /// The default is that of the Python program, whose fleets rely on it, and it is wide.
+    fn permissions(&mut self) -> Permissions {
+        let permissions = Permissions {
+            commands: self.get(&items::ALLOWED_COMMANDS),
+            keys: self.get(&items::CONFIG_KEYS),
+        };
+        let may = |command| permissions.commands.iter().any(|name| name == command);
+        let what = match (may("get_config"), may("set_config")) {
+            (true, true) => "read and change",
+            (true, false) => "read",
+            (false, true) => "change",
+            (false, false) => return permissions,
+        };
+        if permissions.keys.iter().any(|pattern| pattern == "*") {
+            self.warnings.push(format!(
+                "main.config_keys is *: whoever may publish a command can {what} every string in Redis; a line that restricts it, with a key of another container as an example: {RESTRICTED} (variable {})",
+                items::CONFIG_KEYS.key.variable
+            ));
+        }
+        permissions
     }
 
     fn redis(&mut self) -> Redis {
@@ -88,6 +112,12 @@ impl Check<'_> {
             reply_qos: self.get(&items::REPLY_QOS),
             topics: self.topics(identity),
         };
+        if mqtt.password.is_set() && mqtt.tls.is_none() {
+            self.warnings.push(format!(
+                "{} goes over the network in clear, as everything else does, because TLS is off (see mqtt.tls_enable)",
+                mqtt.password.setting()
+            ));
+        }
         if mqtt.username.is_empty() && mqtt.password.is_set() {
             self.warnings.push(format!(
                 "{} is set without a username; MQTT 3.1.1 does not send it, MQTT 5 does",
