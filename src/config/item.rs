@@ -34,7 +34,7 @@ pub enum Refusal {
 macro_rules! settings {
     ($($(#[$attribute:meta])* $id:ident: $type:ty {
         $section:literal, $name:literal, $variable:literal, $default:literal,
-        secret: $secret:literal,
+        $(secret: $secret:literal,)?
         about: $about:literal,
         allowed: $allowed:literal,
         parse: $parse:expr,
@@ -49,7 +49,7 @@ macro_rules! settings {
                     name: $name,
                     variable: $variable,
                     default: $default,
-                    secret: $secret,
+                    secret: false $(|| $secret)?,
                     about: $about,
                     allowed: $allowed,
                 },

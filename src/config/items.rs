@@ -15,7 +15,6 @@ use super::secret::Secret;
 settings! {
     INTERVAL_SECONDS: Duration {
         "main", "interval_seconds", "INTERVAL_SECONDS", "1",
-        secret: false,
         about: "seconds between two sends, from 0.01; 0: push mode",
         allowed: "a number of seconds from 0 to 1000000000",
         parse: parse::interval,
@@ -24,7 +23,6 @@ settings! {
     }
     BATCH_MAX_COUNT: usize {
         "main", "batch_max_count", "BATCH_MAX_COUNT", "1000",
-        secret: false,
         about: "measurements in one list",
         allowed: "a whole number from 1 to 100000",
         parse: |text| parse::whole(text, 1..=100_000),
@@ -33,7 +31,6 @@ settings! {
     }
     BATCH_MAX_BYTES: usize {
         "main", "batch_max_bytes", "BATCH_MAX_BYTES", "65536",
-        secret: false,
         about: "bytes of one list",
         allowed: "a whole number from 128 to 100000000",
         parse: |text| parse::whole(text, 128..=100_000_000),
@@ -42,7 +39,6 @@ settings! {
     }
     KEEP_SENT: Option<u64> {
         "main", "keep_sent", "KEEP_SENT", "",
-        secret: false,
         about: "sent measurements that stay in the stream",
         allowed: "a whole number from 0 to 1000000000",
         parse: |text| parse::optional(text, |text| parse::whole(text, 0..=1_000_000_000)),
@@ -51,7 +47,6 @@ settings! {
     }
     ALLOWED_COMMANDS: Vec<String> {
         "main", "allowed_commands", "ALLOWED_COMMANDS", "all",
-        secret: false,
         about: "`all`, `none`, or names, comma separated",
         allowed: "all, none, or names of commands",
         parse: parse::commands,
@@ -60,7 +55,6 @@ settings! {
     }
     CONFIG_KEYS: Vec<String> {
         "main", "config_keys", "CONFIG_KEYS", "*",
-        secret: false,
         about: "glob patterns, comma separated",
         allowed: "glob patterns, comma separated",
         parse: |text| Ok(parse::list(text)),
@@ -69,7 +63,6 @@ settings! {
     }
     DEVICE_UUID: String {
         "balena", "device_uuid", "BALENA_DEVICE_UUID", "-1",
-        secret: false,
         about: "set by balena",
         allowed: "a text",
         parse: parse::text,
@@ -78,7 +71,6 @@ settings! {
     }
     DEVICE_TYPE: String {
         "balena", "device_type", "BALENA_DEVICE_TYPE", "dummy",
-        secret: false,
         about: "set by balena",
         allowed: "a text",
         parse: parse::text,
@@ -87,7 +79,6 @@ settings! {
     }
     APP_ID: String {
         "balena", "app_id", "BALENA_APP_ID", "-1",
-        secret: false,
         about: "set by balena",
         allowed: "a text",
         parse: parse::text,
@@ -96,7 +87,6 @@ settings! {
     }
     APP_NAME: String {
         "balena", "app_name", "BALENA_APP_NAME", "Local Test",
-        secret: false,
         about: "set by balena",
         allowed: "a text",
         parse: parse::text,
@@ -105,7 +95,6 @@ settings! {
     }
     REDIS_HOST: String {
         "redis", "host", "REDIS_HOST", "localhost",
-        secret: false,
         about: "",
         allowed: "a name or an address",
         parse: parse::text,
@@ -114,7 +103,6 @@ settings! {
     }
     REDIS_PORT: u16 {
         "redis", "port", "REDIS_PORT", "6379",
-        secret: false,
         about: "",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::whole(text, 1..=65535),
@@ -123,7 +111,6 @@ settings! {
     }
     REDIS_DB: i64 {
         "redis", "db", "REDIS_DB", "0",
-        secret: false,
         about: "",
         allowed: "a whole number from 0 to 65535",
         parse: |text| parse::whole(text, 0..=65535),
@@ -132,7 +119,6 @@ settings! {
     }
     REDIS_USERNAME: String {
         "redis", "username", "REDIS_USERNAME", "",
-        secret: false,
         about: "",
         allowed: "a text",
         parse: parse::text,
@@ -150,7 +136,6 @@ settings! {
     }
     MQTT_HOST: String {
         "mqtt", "host", "MQTT_HOST", "localhost",
-        secret: false,
         about: "",
         allowed: "a name or an address",
         parse: parse::text,
@@ -159,7 +144,6 @@ settings! {
     }
     MQTT_PORT: u16 {
         "mqtt", "port", "MQTT_PORT", "1883",
-        secret: false,
         about: "",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::whole(text, 1..=65535),
@@ -168,7 +152,6 @@ settings! {
     }
     KEEPALIVE_SECONDS: Duration {
         "mqtt", "keepalive_seconds", "MQTT_KEEPALIVE_SECONDS", "60",
-        secret: false,
         about: "",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::seconds(text, 1..=65535),
@@ -177,7 +160,6 @@ settings! {
     }
     CLIENT_ID: String {
         "mqtt", "client_id", "MQTT_CLIENT_ID", "",
-        secret: false,
         about: "`mqtt-handler-<uuid>`; random while the uuid is -1",
         allowed: "a text",
         parse: parse::template,
@@ -186,7 +168,6 @@ settings! {
     }
     MQTT_USERNAME: String {
         "mqtt", "username", "MQTT_USERNAME", "",
-        secret: false,
         about: "",
         allowed: "a text",
         parse: parse::text,
@@ -204,7 +185,6 @@ settings! {
     }
     PASSWORD_FILE: Option<PathBuf> {
         "mqtt", "password_file", "MQTT_PASSWORD_FILE", "",
-        secret: false,
         about: "read at every connect, in place of `password`: a token that expires",
         allowed: "a file",
         parse: parse::file,
@@ -213,7 +193,6 @@ settings! {
     }
     TLS_ENABLE: bool {
         "mqtt", "tls_enable", "MQTT_TLS_ENABLE", "False",
-        secret: false,
         about: "also on when a CA, a certificate or a key is set",
         allowed: "one of true, 1, yes, on, false, 0, no, off",
         parse: parse::boolean,
@@ -222,7 +201,6 @@ settings! {
     }
     TLS_INSECURE: bool {
         "mqtt", "tls_insecure", "MQTT_TLS_INSECURE", "False",
-        secret: false,
         about: "accept any certificate; for tests only",
         allowed: "one of true, 1, yes, on, false, 0, no, off",
         parse: parse::boolean,
@@ -231,7 +209,6 @@ settings! {
     }
     TLS_CA_CERTS: Option<PathBuf> {
         "mqtt", "tls_ca_certs", "MQTT_TLS_CA_CERTS", "",
-        secret: false,
         about: "PEM file",
         allowed: "a file with certificates in PEM form",
         parse: |text| parse::pem_file(text, Kind::Certificates),
@@ -240,7 +217,6 @@ settings! {
     }
     TLS_CERTFILE: Option<PathBuf> {
         "mqtt", "tls_certfile", "MQTT_TLS_CERTFILE", "",
-        secret: false,
         about: "PEM file, together with the key",
         allowed: "a file with certificates in PEM form",
         parse: |text| parse::pem_file(text, Kind::Certificates),
@@ -249,7 +225,6 @@ settings! {
     }
     TLS_KEYFILE: Option<PathBuf> {
         "mqtt", "tls_keyfile", "MQTT_TLS_KEYFILE", "",
-        secret: false,
         about: "PEM file, not encrypted",
         allowed: "a file with a private key in PEM form",
         parse: |text| parse::pem_file(text, Kind::PrivateKey),
@@ -285,7 +260,6 @@ settings! {
     }
     TOPIC_BROADCAST: String {
         "mqtt", "topic_broadcast", "MQTT_TOPIC_BROADCAST", "iot-projekt/device/broadcast/control",
-        secret: false,
         about: "commands to all devices",
         allowed: "a topic",
         parse: parse::template,
@@ -294,7 +268,6 @@ settings! {
     }
     TOPIC_REQUEST: String {
         "mqtt", "topic_request", "MQTT_TOPIC_REQUEST", "iot-projekt/device/%(device_uuid)s/request",
-        secret: false,
         about: "commands to this device",
         allowed: "a topic",
         parse: parse::template,
@@ -303,7 +276,6 @@ settings! {
     }
     TOPIC_RESPONSE: String {
         "mqtt", "topic_response", "MQTT_TOPIC_RESPONSE", "iot-projekt/device/%(device_uuid)s/response",
-        secret: false,
         about: "replies",
         allowed: "a topic",
         parse: parse::template,
@@ -312,7 +284,6 @@ settings! {
     }
     TOPIC_VALUES: String {
         "mqtt", "topic_values", "MQTT_TOPIC_VALUES", "iot-projekt/device/%(device_uuid)s/values",
-        secret: false,
         about: "measurements",
         allowed: "a topic",
         parse: parse::template,
@@ -321,7 +292,6 @@ settings! {
     }
     TOPIC_STATUS: String {
         "mqtt", "topic_status", "MQTT_TOPIC_STATUS", "",
-        secret: false,
         about: "the status, retained, with a last will",
         allowed: "a topic",
         parse: parse::template,
@@ -330,7 +300,6 @@ settings! {
     }
     MQTT_VERSION: Version {
         "mqtt", "version", "MQTT_VERSION", "auto",
-        secret: false,
         about: "auto, 5, 3.1.1",
         allowed: "one of auto, 5, 3.1.1",
         parse: parse::version,
@@ -339,7 +308,6 @@ settings! {
     }
     ACK_TIMEOUT_SECONDS: Duration {
         "mqtt", "ack_timeout_seconds", "MQTT_ACK_TIMEOUT_SECONDS", "30",
-        secret: false,
         about: "then the connection is made anew",
         allowed: "a whole number from 1 to 3600",
         parse: |text| parse::seconds(text, 1..=3600),
@@ -348,7 +316,6 @@ settings! {
     }
     REPLY_QOS: i32 {
         "mqtt", "reply_qos", "MQTT_REPLY_QOS", "0",
-        secret: false,
         about: "0 or 1",
         allowed: "one of 0, 1",
         parse: |text| parse::whole(text, 0..=1),
