@@ -14,6 +14,7 @@ use mqtt_handler::service::{self, shutdown};
 const BAD_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
+    let hidden = hide_memory();
     let options = Options::parse();
     let config = Config::load(&options.config);
     // SAFETY: no other thread has been started yet.
@@ -41,7 +42,9 @@ fn main() -> ExitCode {
         return show_status(&config, &options);
     }
     logging::init();
-    forbid_core_dumps();
+    if let Err(error) = hidden {
+        log::warn!("the memory cannot be hidden from core dumps and other processes: {error}");
+    }
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Mutex::new(Some(trigger));
     let handler = ctrlc::set_handler(move || {
@@ -79,14 +82,14 @@ fn show_status(config: &Config, options: &Options) -> ExitCode {
     }
 }
 
-/// A core dump would hold passwords and keys.
-fn forbid_core_dumps() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+/// Memory holds passwords and keys: no core dump has it, and no other process of the same user
+/// may look into it, or into the environment.
+fn hide_memory() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        log::warn!("core dumps cannot be switched off: {error}");
-    }
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }

@@ -169,6 +169,48 @@ fn no_secret_is_seen_in_the_process_in_its_log_or_on_a_disk() {
     }
 }
 
+#[test]
+fn no_process_of_the_same_user_can_look_into_this_one() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let site = Site::start();
+    let folder = tempfile::tempdir().expect("folder");
+    // Where everybody may read it, for it runs as a user without rights if this one is root.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("permissions");
+    std::fs::write(folder.path().join("app.conf"), "").expect("app.conf");
+    let program = folder.path().join("mqtt-handler");
+    std::fs::copy(env!("CARGO_BIN_EXE_mqtt-handler"), &program).expect("copy");
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let log = folder.path().join("log");
+    let mut child = command
+        .current_dir(folder.path())
+        .env_clear()
+        .env("REDIS_PORT", site.redis.port.to_string())
+        .env("MQTT_PORT", site.ports[GOOD].to_string())
+        .env("MQTT_TLS_CA_PEM", site.text("ca.pem"))
+        .stderr(std::fs::File::create(&log).expect("log"))
+        .spawn()
+        .expect("the binary");
+    // It can still read its own files of memory.
+    let connected = support::holds_within(support::PATIENCE, || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("connected to localhost"))
+    });
+    let files = ["environ", "mem", "maps"];
+    let owners = files.map(|name| {
+        let file = std::fs::metadata(format!("/proc/{}/{name}", child.id()));
+        file.map_or(u32::MAX, |file| file.uid())
+    });
+    drop(child.kill());
+    drop(child.wait());
+    let log = std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(connected, "{log}");
+    assert_eq!(owners, [0; 3], "they are root's, whoever runs it");
+}
+
 fn passwords(folder: &Path, password: &str) {
     let status = Command::new("mosquitto_passwd")
         .args(["-c", "-b"])
