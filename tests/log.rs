@@ -19,7 +19,15 @@ struct Unread {
 
 impl Unread {
     fn start(world: &World, more: &[(&str, &str)]) -> Unread {
-        let (log, stderr) = full_pipe();
+        Unread::start_with(world, full_pipe(), more)
+    }
+
+    /// What is to be read, and what is written to.
+    fn start_with(
+        world: &World,
+        (log, stderr): (OwnedFd, OwnedFd),
+        more: &[(&str, &str)],
+    ) -> Unread {
         let folder = tempfile::tempdir().expect("folder");
         std::fs::write(folder.path().join("app.conf"), "").expect("app.conf");
         let child = command()
@@ -60,6 +68,29 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
     let size = rustix::pipe::fcntl_setpipe_size(&write, 4096).expect("size");
     rustix::io::write(&write, &vec![b'\n'; size]).expect("fill");
     (read, write)
+}
+
+/// A terminal on which somebody has pressed Ctrl-S.
+fn stopped_terminal() -> (OwnedFd, OwnedFd) {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let screen = openpt(flags).expect("terminal");
+    grantpt(&screen)
+        .and_then(|()| unlockpt(&screen))
+        .expect("terminal");
+    let terminal = ioctl_tiocgptpeer(&screen, flags).expect("terminal");
+    rustix::termios::tcflow(&terminal, rustix::termios::Action::OOff).expect("stop");
+    (screen, terminal)
+}
+
+#[test]
+fn a_stopped_terminal_holds_nothing_up() {
+    let world = World::new();
+    world.redis.fill(1, 10);
+    let mut service = Unread::start_with(&world, stopped_terminal(), &[]);
+    world.wait_for(10);
+    let time = service.terminate();
+    assert!(time < Duration::from_secs(10), "{time:?}");
 }
 
 #[test]
@@ -145,4 +176,33 @@ fn text_from_outside_makes_one_short_line_of_harmless_characters() {
         assert!(settings || line.len() < 1000, "{} bytes", line.len());
         assert!(!line.chars().any(char::is_control), "{line:?}");
     }
+}
+
+/// Not a test: what the next one starts as a process of its own.
+#[test]
+fn a_thread_panics() {
+    if std::env::var_os("PANIC").is_none() {
+        return;
+    }
+    mqtt_handler::logging::init();
+    let thread = std::thread::Builder::new().name("worker".into());
+    let thread = thread.spawn(|| panic!("first\nsecond")).expect("thread");
+    assert!(thread.join().is_err());
+    // As from a callback of the MQTT library: nothing more is written.
+    std::process::abort();
+}
+
+#[test]
+fn a_panic_is_one_line_of_the_log_even_if_the_process_ends_with_it() {
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "a_thread_panics", "--nocapture"])
+        .env("PANIC", "1")
+        .output()
+        .expect("this program");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let told = |line: &str| {
+        line.contains("ERROR worker: a fault of this program at tests/log.rs:")
+            && line.ends_with(": first\\nsecond")
+    };
+    assert_eq!(text.lines().filter(|line| told(line)).count(), 1, "{text}");
 }

@@ -37,6 +37,19 @@ fn every_form_of_the_cursor_is_understood_at_the_start() {
 }
 
 #[test]
+fn a_tiny_interval_counts_as_a_hundredth_of_a_second() {
+    let world = World::new();
+    let service = world.start_with(&[("INTERVAL_SECONDS", "5")]);
+    service.wait_for_log("connected to 127");
+    world.redis.set("mqtt_sender:interval", " 1e-9\n");
+    service.wait_for_log("the interval is 0.01 s");
+    let before = service.cpu();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = service.cpu() - before;
+    assert!(used < Duration::from_millis(600), "{used:?} in 2 s");
+}
+
+#[test]
 fn the_dollar_sign_means_only_what_comes_from_now_on() {
     let world = World::new();
     world.redis.fill(10, 4);
