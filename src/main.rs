@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use clap::Parser;
 use mqtt_handler::cli::Options;
-use mqtt_handler::config::{self, Config};
+use mqtt_handler::config::{self, Config, Fault};
 use mqtt_handler::logging;
 use mqtt_handler::report::{check, status};
 use mqtt_handler::service::{self, shutdown};
@@ -19,32 +19,42 @@ fn main() -> ExitCode {
     let config = Config::load(&options.config);
     // SAFETY: no other thread has been started yet.
     unsafe { config::forget_secrets() };
-    let config = match config {
-        Ok(config) => config,
-        Err(faults) => {
-            let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
-            eprintln!(
-                "mqtt-handler: the configuration is wrong, nothing was started:\n{}",
-                lines.join("\n")
-            );
-            return ExitCode::from(BAD_CONFIG);
+    match config {
+        Err(faults) => refuse(&faults),
+        Ok(config) if options.check => check(&config, &options),
+        Ok(config) if options.status => show_status(&config, &options),
+        Ok(config) => {
+            logging::init();
+            if let Err(error) = hidden {
+                log::warn!(
+                    "the memory cannot be hidden from core dumps and other processes: {error}"
+                );
+            }
+            let code = serve(&config);
+            logging::finish();
+            code
         }
-    };
-    if options.check {
-        let fine = check::run(&config, &options.config.display().to_string());
-        return if fine {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
     }
-    if options.status {
-        return show_status(&config, &options);
+}
+
+fn refuse(faults: &[Fault]) -> ExitCode {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
+    eprintln!(
+        "mqtt-handler: the configuration is wrong, nothing was started:\n{}",
+        lines.join("\n")
+    );
+    ExitCode::from(BAD_CONFIG)
+}
+
+fn check(config: &Config, options: &Options) -> ExitCode {
+    match check::run(config, &options.config.display().to_string()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
-    logging::init();
-    if let Err(error) = hidden {
-        log::warn!("the memory cannot be hidden from core dumps and other processes: {error}");
-    }
+}
+
+/// Runs the service until a signal ends it.
+fn serve(config: &Config) -> ExitCode {
     let (trigger, shutdown) = shutdown::channel();
     let trigger = Mutex::new(Some(trigger));
     let handler = ctrlc::set_handler(move || {
@@ -60,16 +70,14 @@ fn main() -> ExitCode {
     if let Err(error) = handler {
         log::warn!("signals cannot be caught ({error}): the service only ends the hard way");
     }
-    logging::tell_start(&config);
-    let code = match service::run(&config, &shutdown) {
+    logging::tell_start(config);
+    match service::run(config, &shutdown) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             log::error!("{failure}");
             ExitCode::FAILURE
         }
-    };
-    logging::finish();
-    code
+    }
 }
 
 fn show_status(config: &Config, options: &Options) -> ExitCode {
