@@ -2,21 +2,25 @@
 
 CARGO ?= cargo
 MINUTES ?= 10
+LOSSES ?= 300
 DEMO_SECONDS ?=
 
 # What the build and the tests need, as "command or file:Debian package".
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	redis-server:redis-server mosquitto:mosquitto mosquitto_passwd:mosquitto \
-	mosquitto_pub:mosquitto-clients \
+	mosquitto_pub:mosquitto-clients g++:g++ \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose
 
-.PHONY: help setup build test lint demo soak bench image arm clean
+.PHONY: help setup build test simulate lint demo soak fuzz asan bench image arm clean
 
 help:
 	@echo "make demo             the service at work, until Ctrl-C (DEMO_SECONDS=10 for so long)"
 	@echo "make test             all tests, on servers of their own"
+	@echo "make simulate         schedules of faults in a world in memory (SEEDS=1000000 FIRST=1; SEED=… repeats one with its trace)"
 	@echo "make lint             format and lints, as CI has them"
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
+	@echo "make fuzz MINUTES=30  anything that a broker may send against the gate, with a nightly compiler"
+	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
 	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
 	@echo "make build            the release binary"
 	@echo "make image            the image, built and tried (BASES=local without an image registry)"
@@ -52,6 +56,9 @@ build: setup
 test: setup
 	$(CARGO) test --locked
 
+simulate:
+	SEED=$(SEED) SEEDS=$(or $(SEEDS),7000) FIRST=$(FIRST) $(CARGO) test --release --locked --test simulation every -- --nocapture
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -63,6 +70,25 @@ demo: setup
 
 soak: setup
 	MINUTES=$(MINUTES) $(CARGO) test --release --locked --test soak
+
+# The corpus stays in tests/fuzz/corpus; what was found new goes to tests/fuzz/target and is not kept.
+fuzz: setup
+	@command -v cargo-fuzz > /dev/null || $(CARGO) install cargo-fuzz --locked
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	@mkdir -p tests/fuzz/target/found
+	cd tests/fuzz && $(CARGO) +nightly fuzz run gate target/found corpus/gate -- \
+		-max_total_time=$$(($(MINUTES) * 60)) -max_len=4096 -print_final_stats=1
+
+# Only the C library is instrumented: it is what could break. Any report ends the process, and
+# with it the test. The runtime has to be the first of all libraries, which takes a linker of our own.
+asan: setup
+	@mkdir -p target/asan
+	@printf '#!/bin/sh\nexec cc -Wl,--no-as-needed -lasan "$$@"\n' > target/asan/linker
+	@chmod +x target/asan/linker
+	host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g" RUSTFLAGS="-Clinker=$(CURDIR)/target/asan/linker" \
+	ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan LOSSES=$(LOSSES) \
+		$(CARGO) test --locked --target "$$host" --test hostile --test mutants --test losses
 
 bench: setup
 	$(CARGO) bench --locked --bench whole

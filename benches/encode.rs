@@ -41,11 +41,11 @@ fn read_and_encode(criterion: &mut Criterion) {
         group.bench_function(format!("read, {fields} fields"), |bencher| {
             bencher.iter_batched(
                 || reply.clone(),
-                |reply| Page::new(reply, 0, None),
+                |reply| Page::new(reply, 0),
                 BatchSize::SmallInput,
             );
         });
-        let page = Page::new(reply, 0, None).expect("a page");
+        let page = Page::new(reply, 0).expect("a page");
         let mut encoder = Encoder::new(&identity);
         group.bench_function(format!("encode, {fields} fields"), |bencher| {
             bencher.iter(|| encoder.batch(black_box(&page).entries(), limits));

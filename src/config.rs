@@ -117,7 +117,14 @@ pub enum Version {
 }
 
 /// The commands there are, as `allowed_commands` names them.
-pub const COMMANDS: [&str; 4] = ["reboot", "get_config", "set_config", "send_measurements"];
+pub const COMMANDS: [&str; 6] = [
+    "reboot",
+    "get_config",
+    "set_config",
+    "get_status",
+    "cancel",
+    "send_measurements",
+];
 
 impl Config {
     /// Reads `path` and the environment of the process.

@@ -1,3 +1,321 @@
-//! Decides about the connection to the broker.
+//! Decides about the connection to the broker: when to try and in which version, what to
+//! subscribe to, when the status goes out, who is next on the line, and what an end of the
+//! connection means.
+//!
+//! A machine: what has happened goes in (`handle`), what is to be done comes out (`next`). It has
+//! no clock, no connection and no log; the publisher thread does what it says, and the simulation
+//! does the same in a world in memory.
+//!
+//! What holds at any moment:
+//! - one message is in flight, of any kind, and none is larger than the broker takes;
+//! - each message is answered exactly once, and nothing is sent again from here;
+//! - measurements and replies take turns; measurements are held up by nothing else for long.
 
-pub mod backoff;
+mod announcing;
+mod duties;
+mod ending;
+mod messages;
+pub mod notice;
+mod outbox;
+mod turns;
+mod version;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::model::backoff::Backoff;
+use crate::model::failure::{By, Cause, Ended, Undelivered};
+use crate::model::jitter::Jitter;
+use crate::model::message::{Message, Protocol};
+use crate::model::packet::{largest_payload, packet_size};
+use announcing::Announcing;
+use duties::Duty;
+use outbox::Outbox;
+use version::Version;
+
+pub use crate::model::connection::{Attempt, NoConnection, NoConnectionKind, NotSubscribed};
+pub use messages::{Action, Announcement, Input, Letter, Origin};
+pub use notice::{Next, Notice};
+pub use version::Wanted;
+
+/// From the TCP connection to the CONNACK, TLS included.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// The same where another version of the protocol is tried next.
+const VERSION_PATIENCE: Duration = Duration::from_secs(10);
+const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
+/// On a new connection, what has cost one before waits so long for a measurement to go first.
+const PRECEDENCE: Duration = Duration::from_secs(2);
+/// What is in flight at the end may take this long.
+const LAST_PATIENCE: Duration = Duration::from_millis(4500);
+
+/// What the link has to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// For what is told.
+    pub address: String,
+    pub wanted: Wanted,
+    /// The certificate of the broker is not checked.
+    pub insecure: bool,
+    pub keep_alive: Duration,
+    pub ack_timeout: Duration,
+    /// The topic of the measurements.
+    pub values: String,
+    /// Filters of the commands.
+    pub filters: Vec<String>,
+    /// The topic of the status, and what is said there at the end; `None`: no status.
+    pub status: Option<(String, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+pub struct Link {
+    rules: Rules,
+    state: State,
+    version: Version,
+    retry: Retry,
+    subscriptions: Vec<Duty>,
+    announcing: Announcing,
+    outbox: Outbox,
+    /// When the end was asked for, and until when what is in flight may take.
+    stopping: Option<Instant>,
+    view: View,
+    /// What is to be done before anything else.
+    first: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle { retry: Instant },
+    Connecting(Attempt),
+    Up(Up),
+}
+
+/// An established connection.
+#[derive(Debug)]
+struct Up {
+    protocol: Protocol,
+    since: Instant,
+    /// Bytes of the largest packet that the broker takes.
+    maximum_packet: Option<usize>,
+    busy: Busy,
+    /// A measurement or a reply was acknowledged on it, and no subscription left unanswered since.
+    acknowledged: bool,
+    /// Something that the broker does not acknowledge was sent after that: the end of the
+    /// connection may be the answer to it.
+    unanswerable: bool,
+    /// It has ended while something was under way.
+    ended: Option<Ended>,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    No,
+    Subscribing(usize),
+    /// `confirmed`: the broker acknowledges it.
+    Publishing {
+        origin: Origin,
+        confirmed: bool,
+    },
+    Announcing,
+    Goodbye,
+}
+
+/// What decides about the next attempt.
+#[derive(Debug)]
+struct Retry {
+    backoff: Backoff,
+    jitter: Jitter,
+    /// Connections in a row that the broker closed soon, without a word and without a reason.
+    cut_short: u32,
+    /// Connections in a row that ended with a message that must not come.
+    gate_ends: u32,
+    /// How often the keep alive was doubled: the line was too slow for a message and a ping.
+    slow: u32,
+}
+
+/// What the status shows of the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    pub protocol: Option<Protocol>,
+    /// Connections since the start.
+    pub link: u64,
+    pub last_error: String,
+}
+
+impl Link {
+    /// `seed` is for the jitter of its waits. It tries to connect at once, at `now`.
+    pub fn new(rules: Rules, now: Instant, seed: u64) -> Link {
+        Link {
+            state: State::Idle { retry: now },
+            version: Version::new(rules.wanted),
+            retry: Retry {
+                backoff: Backoff::default(),
+                jitter: Jitter::new(seed),
+                cut_short: 0,
+                gate_ends: 0,
+                slow: 0,
+            },
+            subscriptions: vec![Duty::default(); rules.filters.len()],
+            announcing: Announcing::default(),
+            outbox: Outbox::default(),
+            stopping: None,
+            view: View::default(),
+            first: VecDeque::new(),
+            rules,
+        }
+    }
+
+    /// What the status shows of the connection.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether a message may be offered.
+    pub fn wants(&self, origin: Origin) -> bool {
+        let carries = matches!(&self.state, State::Up(up) if up.ended.is_none());
+        self.outbox.has_room(origin) && (carries || origin == Origin::Commands)
+    }
+
+    /// Takes in what has happened.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Connected { maximum_packet } => self.connected(now, maximum_packet),
+            Input::NotConnected(why) => self.not_connected(now, &why),
+            Input::Subscribed(result) => self.subscribed(now, result),
+            Input::Published(result) => self.published(now, result),
+            Input::Ended(ended) => self.ended(now, ended),
+            Input::Offer(origin, letter) => self.offered(origin, letter),
+            Input::Closed(origin) => self.outbox.close(origin),
+            Input::Status(announcement) => self.announcing.latest = Some(announcement),
+            Input::Stop => self.stopping = Some(now + LAST_PATIENCE),
+        }
+    }
+
+    /// What is to be done now. Called again and again until it is to wait; after a connect, a
+    /// subscription or a publish, what became of it comes first.
+    pub fn next(&mut self, now: Instant) -> Action {
+        if let Some(action) = self.first.pop_front() {
+            return action;
+        }
+        match &self.state {
+            State::Idle { retry } => {
+                let retry = *retry;
+                self.next_idle(now, retry)
+            }
+            State::Connecting(_) => Action::Wait(now + CONNECT_PATIENCE),
+            State::Up(up) if up.busy != Busy::No => Action::Wait(now + self.rules.ack_timeout),
+            State::Up(_) => self.next_up(now),
+        }
+    }
+
+    fn offered(&mut self, origin: Origin, letter: Letter) {
+        let stale = letter.link.is_some_and(|link| link != self.view.link);
+        let carries = matches!(&self.state, State::Up(up) if up.ended.is_none());
+        if letter.link.is_some() && (stale || !carries) {
+            let why = not_sent("the connection it was meant for has ended");
+            return self.first.push_back(answer(origin, Err(why)));
+        }
+        self.outbox.put(origin, letter);
+    }
+
+    fn connected(&mut self, now: Instant, maximum_packet: Option<usize>) {
+        let State::Connecting(attempt) = self.state else {
+            return;
+        };
+        if !self.version.worked() {
+            // It was a trial of the older protocol, which may not carry measurements yet.
+            self.state = State::Idle { retry: now };
+            return self.first.push_back(Action::Close);
+        }
+        self.view.link += 1;
+        self.view.protocol = Some(attempt.protocol);
+        self.subscriptions.iter_mut().for_each(Duty::begins_again);
+        self.announcing.begins_again(now, attempt.will);
+        self.state = State::Up(Up {
+            protocol: attempt.protocol,
+            since: now,
+            maximum_packet,
+            busy: Busy::No,
+            acknowledged: false,
+            unanswerable: false,
+            ended: None,
+        });
+        self.first.push_back(Action::Tell(Notice::Connected {
+            address: self.rules.address.clone(),
+            protocol: attempt.protocol,
+        }));
+        if attempt.protocol == Protocol::V311 {
+            self.first.push_back(Action::Tell(Notice::OldProtocol));
+        }
+        self.first.push_back(Action::Up {
+            link: self.view.link,
+            limit: maximum_packet.map_or(usize::MAX, |packet| {
+                let list = list_to(&self.rules.values);
+                largest_payload(&list, attempt.protocol, packet).unwrap_or(0)
+            }),
+        });
+        self.first.push_back(Action::Show);
+    }
+
+    fn subscribed(&mut self, now: Instant, result: Result<(), NotSubscribed>) {
+        let State::Up(up) = &mut self.state else {
+            return;
+        };
+        let Busy::Subscribing(nth) = std::mem::replace(&mut up.busy, Busy::No) else {
+            return;
+        };
+        let filter = self.rules.filters[nth].clone();
+        let duty = &mut self.subscriptions[nth];
+        match result {
+            Ok(()) => duty.done(),
+            Err(NotSubscribed::Refused(reason)) => {
+                duty.refused(now, duties::AGAIN, false);
+                let notice = Notice::SubscriptionRefused { filter, reason };
+                self.first.push_back(Action::Tell(notice));
+            }
+            Err(NotSubscribed::Silent) => {
+                duty.unanswered();
+                // The others would be left unanswered as well: a measurement goes first.
+                up.acknowledged = false;
+                self.subscriptions.iter_mut().for_each(Duty::doubt);
+            }
+            Err(NotSubscribed::Ended(ended)) => {
+                if matches!(ended.by, By::Broker | By::Gate) && duty.failed(now) {
+                    let reason = ended.reason.clone();
+                    let notice = Notice::SubscriptionLeftOut { filter, reason };
+                    self.first.push_back(Action::Tell(notice));
+                }
+                up.ended.get_or_insert(ended);
+            }
+        }
+        self.end_if_ended(now, true);
+    }
+
+    fn set_busy(&mut self, busy: Busy) {
+        if let State::Up(up) = &mut self.state {
+            up.busy = busy;
+        }
+    }
+}
+
+/// A list without its payload.
+fn list_to(topic: &str) -> Message {
+    Message {
+        topic: topic.into(),
+        payload: Vec::new(),
+        qos: 1,
+        retained: false,
+        correlation: None,
+    }
+}
+
+fn answer(origin: Origin, result: Result<(), Undelivered>) -> Action {
+    Action::Answer { origin, result }
+}
+
+fn not_sent(reason: &str) -> Undelivered {
+    Undelivered::new(Cause::NotSent, reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
 //! Random numbers, for jitter and for names that must not collide.
 
-/// A random number in 0.0..1.0 from the seed that the standard library takes from the system
-/// for its hash maps: good enough for jitter, and no further dependency.
-pub fn random() -> f64 {
+/// A random number, from the seed that the standard library takes from the system for its hash
+/// maps: good enough for jitter, and no further dependency.
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    let bits = std::collections::hash_map::RandomState::new()
+    std::collections::hash_map::RandomState::new()
         .build_hasher()
-        .finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+        .finish()
+}
+
+/// The same in 0.0..1.0.
+pub fn random() -> f64 {
+    (seed() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The connection to Redis and the bytes on it. Knows nothing of streams or cursors.
+//! The connection to Redis and the bytes on it (RESP 2). Knows nothing of streams or cursors.
 
+pub mod connection;
 pub mod reply;
-pub mod wire;

@@ -1,10 +1,14 @@
 //! The threads, and what goes between them.
 
-mod announcer;
+mod announcement;
+mod board;
 mod dispatcher;
+mod messages;
 mod poller;
 mod publisher;
+mod rules;
 pub mod shutdown;
+mod tell;
 mod threads;
 
 use std::sync::Arc;
@@ -13,9 +17,9 @@ use std::sync::atomic::AtomicUsize;
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
-use crate::model::status::Status;
+use board::Board;
 use dispatcher::Dispatcher;
-use poller::Poller;
+use poller::{Poller, Requests};
 use publisher::Publisher;
 use shutdown::Shutdown;
 use threads::{Failure, Pulse, STALLED, Threads};
@@ -26,45 +30,50 @@ use threads::{Failure, Pulse, STALLED, Threads};
 /// A thread that cannot be started, ends by itself or hangs.
 pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (letters, measurements) = bounded(1);
-    let (replies_tx, replies) = bounded(1);
-    let (events_tx, events) = bounded(16);
+    let (replies, replies_out) = bounded(1);
+    let (answers, answers_out) = bounded(1);
+    let (events, events_out) = bounded(16);
     let (inbox, commands) = dispatcher::inbox();
-    let status = Status::new();
+    let board = Board::new();
     let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
-    let [publishing, polling, dispatching] = [Pulse::default(), Pulse::default(), Pulse::default()];
+    let [publishing, polling, dispatching]: [Pulse; 3] = Default::default();
     let publisher = Publisher::new(
         config,
         publisher::Channels {
             measurements,
-            replies,
-            poller: events_tx.clone(),
+            commands: replies_out,
+            poller: events.clone(),
+            dispatcher: answers,
             inbox: inbox.clone(),
             maximum_payload: maximum_payload.clone(),
         },
-        shutdown.clone(),
-        publishing.clone(),
-        status.clone(),
+        (shutdown.clone(), publishing.clone()),
+        board.clone(),
     );
+    let requests = Requests::new(config);
+    let poller_client = requests.client_id();
+    let channels = (letters, events_out);
+    let shutdown_and_pulse = (shutdown.clone(), polling.clone());
     let poller = Poller::new(
         config,
-        letters,
-        (events_tx.clone(), events),
-        shutdown.clone(),
-        polling.clone(),
-        status,
+        requests,
+        channels,
+        shutdown_and_pulse,
+        board.clone(),
     );
     let dispatcher = Dispatcher::new(
         config,
         dispatcher::Channels {
             inbox,
             commands,
-            replies: replies_tx,
-            poller: events_tx,
-            poller_client: poller.client_id(),
+            replies,
+            answers: answers_out,
+            poller: events,
+            poller_client,
             maximum_payload,
         },
-        shutdown.clone(),
-        dispatching.clone(),
+        (shutdown.clone(), dispatching.clone()),
+        board,
     );
     let mut threads = Threads::default();
     threads.spawn("publisher", publishing, move || publisher.run())?;

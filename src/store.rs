@@ -5,27 +5,35 @@
 //! the first exchange on a new connection, because a frozen server still accepts connections.
 
 mod answers;
-mod outlook;
+mod cursor;
+mod keys;
+mod looking;
 mod page;
+mod poison;
 mod reading;
 mod scripts;
+mod server;
+mod sizes;
+mod status;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use ::redis::{Cmd, ConnectionLike, RedisError, Script, Value};
+use ::redis::{Cmd, ConnectionLike, Pipeline, RedisError, Value};
 
-use crate::bridge::delivery::Poison;
 use crate::config;
-use crate::model::settings::Raw;
 use crate::model::status::Record;
-use crate::model::stream_id::{Cursor, StreamId};
+use crate::model::stream::{Stream, Waiting};
+use crate::model::stream_id::StreamId;
+use crate::redis::connection::Connection;
+use answers::{in_words, refused, unexpected};
+use cursor::Trim;
+use scripts::{Scripts, load};
+use sizes::Sizes;
 
-use crate::redis::wire::Wire;
-use answers::{in_words, not_a_string, refused, text_of, unexpected};
-use scripts::{COUNT, SAVE, SET, TRIM};
-
+pub use keys::Within;
 pub use page::Page;
 
 pub const VALUES: &str = "measurement:values";
@@ -53,35 +61,25 @@ pub enum StoreError {
     Refused(String),
 }
 
-/// The answer to saving the cursor.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Saved {
-    Yes,
-    /// Somebody else has written this meanwhile; nothing was changed.
-    Foreign(Raw),
+/// What is to be told about the stream behind a place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    pub stream: Stream,
+    /// The first entry behind the place.
+    pub oldest: Option<StreamId>,
+    /// Entries behind the place, only on servers that do not count what is added.
+    pub waiting: Option<Waiting>,
+    /// How much of `maxmemory` is used; `None` without such a limit.
+    pub used_percent: Option<f64>,
 }
 
-/// What is known of the stream as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamState {
-    Absent,
-    Present {
-        /// The ID of the newest entry there ever was.
-        newest: StreamId,
-        length: u64,
-        /// Entries ever added; only Redis 7 and later count them.
-        added: Option<u64>,
-        first: Option<StreamId>,
-    },
-}
-
-/// What is stored about an earlier run.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// The cursor that this program wrote last, and the entries accounted for up to it.
-    pub position: Option<(String, Option<u64>)>,
-    pub lost: u64,
-    pub dead_letters: u64,
+/// What a step of trimming has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Entries.
+    pub removed: u64,
+    /// A further step would do more.
+    pub more: bool,
 }
 
 /// A look at the service from outside.
@@ -106,19 +104,26 @@ pub struct Save<'a> {
     pub cursor: &'a str,
     /// Entries accounted for up to the cursor, where known.
     pub accounted: Option<u64>,
-    pub poison: &'a [Poison],
+    /// Measurements lost and copied to the dead letters since ever, to be stored where given.
+    pub lost: Option<u64>,
+    pub dead_letters: Option<u64>,
 }
 
 /// A connection to Redis that is made when it is needed.
 pub struct Store {
     config: config::Redis,
     client_name: &'static str,
-    connection: Option<Wire>,
+    connection: Option<Connection>,
     client_id: Arc<AtomicI64>,
-    save: Script,
-    /// A status that goes out with the next reading, and what came of the last one.
-    status: Option<Vec<u8>>,
-    status_refused: Option<String>,
+    scripts: Scripts,
+    /// The server does not know of flags of scripts.
+    before_7: bool,
+    sizes: Sizes,
+    /// The last answer was given up for its size.
+    too_large: bool,
+    /// The state of the stream at the end of the last page.
+    state: Option<Stream>,
+    trim: Option<Trim>,
 }
 
 impl Store {
@@ -129,9 +134,12 @@ impl Store {
             client_name,
             connection: None,
             client_id: Arc::default(),
-            save: Script::new(SAVE),
-            status: None,
-            status_refused: None,
+            scripts: Scripts::new(),
+            before_7: false,
+            sizes: Sizes::default(),
+            too_large: false,
+            state: None,
+            trim: None,
         }
     }
 
@@ -148,135 +156,6 @@ impl Store {
         self.connection().map(|_| ())
     }
 
-    /// Saves the cursor if it is still `expected`, and what goes with it.
-    ///
-    /// # Errors
-    /// As for every command. After `Unreachable` the same call can be made again: it does not
-    /// take its own earlier write for somebody else's.
-    pub fn save_cursor(&mut self, expected: &Raw, save: &Save) -> Result<Saved, StoreError> {
-        let (exists, text) = match expected {
-            Raw::Text(text) => ("1", text.as_str()),
-            _ => ("0", ""),
-        };
-        let script = self.save.clone();
-        let mut call = script.key(LAST_ID);
-        call.key(STATUS).key(VALUES).key(DEAD_LETTER);
-        call.arg(exists)
-            .arg(text)
-            .arg(save.cursor)
-            .arg(position(save));
-        for poison in save.poison {
-            call.arg(poison.id.to_string()).arg(&poison.reason);
-        }
-        let answer = call.invoke::<Value>(self.connection()?);
-        match self.checked(answer)? {
-            Value::Int(1) => Ok(Saved::Yes),
-            Value::Array(found) => {
-                let mut found = found.into_iter();
-                let kind = text_of(found.next());
-                Ok(Saved::Foreign(match found.next() {
-                    Some(Value::BulkString(bytes)) => {
-                        Raw::Text(String::from_utf8_lossy(&bytes).into_owned())
-                    }
-                    _ if kind == "none" => Raw::Missing,
-                    _ => not_a_string(),
-                }))
-            }
-            _ => Err(unexpected()),
-        }
-    }
-
-    /// Stores a loss together with the account that has it, so that it is never told twice.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn note_loss(&mut self, save: &Save, lost: u64) -> Result<(), StoreError> {
-        let mut command = ::redis::cmd("HSET");
-        command
-            .arg(STATUS)
-            .arg("position")
-            .arg(position(save))
-            .arg("lost")
-            .arg(lost);
-        self.command(&command).map(|_| ())
-    }
-
-    /// Trims the stream to `keep` entries up to the cursor; never one behind it.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn trim_sent(&mut self, cursor: StreamId, keep: u64) -> Result<(), StoreError> {
-        let script = Script::new(TRIM);
-        let mut call = script.key(LAST_ID);
-        call.key(VALUES)
-            .arg(Cursor::written(cursor))
-            .arg(cursor.to_string())
-            .arg(cursor.next().to_string())
-            .arg(keep);
-        let answer = call.invoke::<Value>(self.connection()?);
-        self.checked(answer).map(|_| ())
-    }
-
-    /// Counts entries behind `after` up to `last`, at most `limit`, and says where it stopped.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn count(
-        &mut self,
-        after: StreamId,
-        last: StreamId,
-        limit: usize,
-    ) -> Result<(u64, StreamId), StoreError> {
-        let script = Script::new(COUNT);
-        let mut call = script.key(VALUES);
-        call.arg(Cursor::written(after))
-            .arg(last.to_string())
-            .arg(limit);
-        let answer = call.invoke::<(u64, String)>(self.connection()?);
-        let (count, end) = self.checked(answer)?;
-        Ok((count, end.parse().unwrap_or(last)))
-    }
-
-    /// The text of a key, `None` where there is no such key.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` where the key does not hold a string.
-    pub fn get(&mut self, key: &str) -> Result<Option<String>, StoreError> {
-        let mut command = ::redis::cmd("GET");
-        command.arg(key);
-        match self.command(&command) {
-            Ok(Value::BulkString(bytes)) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Ok(Value::Nil) => Ok(None),
-            Ok(_) => Err(unexpected()),
-            Err(StoreError::Refused(text)) if text.starts_with("WRONGTYPE") => {
-                Err(StoreError::Refused("the key does not hold a string".into()))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sets a key that does not exist or holds a string; `None` deletes it.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` where the key holds something else.
-    pub fn set(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
-        let script = Script::new(SET);
-        let mut call = script.key(key);
-        if let Some(value) = value {
-            call.arg(value);
-        }
-        let answer = call.invoke::<Value>(self.connection()?);
-        match self.checked(answer)? {
-            Value::Int(1) => Ok(()),
-            other => {
-                let kind = text_of(Some(other));
-                Err(StoreError::Refused(format!(
-                    "the key holds a {kind} and is left alone"
-                )))
-            }
-        }
-    }
-
     /// Wakes a connection that blocks on the stream.
     ///
     /// # Errors
@@ -284,7 +163,7 @@ impl Store {
     pub fn unblock(&mut self, client: i64) -> Result<(), StoreError> {
         let mut command = ::redis::cmd("CLIENT");
         command.arg("UNBLOCK").arg(client);
-        self.command(&command).map(|_| ())
+        self.answer(&command).map(|_| ())
     }
 
     /// How Redis calls the present connection, shared with who wants to wake it; 0: none.
@@ -292,19 +171,53 @@ impl Store {
         self.client_id.clone()
     }
 
-    fn command(&mut self, command: &Cmd) -> Result<Value, StoreError> {
+    /// Does something that calls scripts by hash; a server that does not have them gets them.
+    pub(super) fn with_scripts<T>(
+        &mut self,
+        action: impl Fn(&mut Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match action(self) {
+            Err(StoreError::Refused(reason)) if reason.starts_with("NOSCRIPT") => {
+                let mut scripts = ::redis::pipe();
+                load(&mut scripts);
+                self.exchange(&scripts, scripts.len(), usize::MAX)?;
+                action(self)
+            }
+            result => result,
+        }
+    }
+
+    /// The replies to a pipeline as they come.
+    pub(super) fn exchange(
+        &mut self,
+        pipeline: &Pipeline,
+        replies: usize,
+        limit: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let packed = pipeline.get_packed_pipeline();
+        let answer = self.connection()?.exchange(&packed, replies, limit);
+        if let Err(error) = &answer {
+            self.too_large = error.kind() == ErrorKind::FileTooLarge;
+        }
+        self.checked(answer.map_err(RedisError::from))
+    }
+
+    /// The answer to a command; an error of Redis is one.
+    fn answer(&mut self, command: &Cmd) -> Result<Value, StoreError> {
         let packed = command.get_packed_command();
-        let connection = self.connection()?;
-        let answer = connection
+        let answer = self
+            .connection()?
             .req_packed_command(&packed)
             .and_then(Value::extract_error);
         self.checked(answer)
     }
 
-    fn connection(&mut self) -> Result<&mut Wire, StoreError> {
+    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if self.connection.is_none() {
             let (connection, client_id) = open(&self.config, self.client_name)?;
             self.client_id.store(client_id, Ordering::Relaxed);
+            // It may be another server.
+            (self.before_7, self.state, self.trim) = (false, None, None);
             return Ok(self.connection.insert(connection));
         }
         self.connection.as_mut().ok_or_else(unexpected)
@@ -322,11 +235,11 @@ impl Store {
     }
 }
 
-fn open(config: &config::Redis, client_name: &str) -> Result<(Wire, i64), StoreError> {
+fn open(config: &config::Redis, client_name: &str) -> Result<(Connection, i64), StoreError> {
     let place =
         |error: &RedisError| format!("{}:{}: {}", config.host, config.port, in_words(error));
     let unreachable = |error: RedisError| StoreError::Unreachable(place(&error));
-    let mut connection = Wire::connect(&config.host, config.port, TIMEOUT)
+    let mut connection = Connection::connect(&config.host, config.port, TIMEOUT)
         .map_err(|error| unreachable(error.into()))?;
     let mut hello = ::redis::pipe();
     match (config.username.as_str(), config.password.as_str()) {
@@ -356,9 +269,4 @@ fn open(config: &config::Redis, client_name: &str) -> Result<(Wire, i64), StoreE
         }
     }
     Ok((connection, client_id))
-}
-
-fn position(save: &Save) -> String {
-    let accounted = save.accounted.map_or("-".into(), |n| n.to_string());
-    format!("{} {accounted}", save.cursor)
 }

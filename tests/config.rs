@@ -91,7 +91,7 @@ fn every_fault_is_told_at_once_with_place_value_and_way_out() {
         "[main] batch_max_count (variable BATCH_MAX_COUNT) = \"0\": expected a whole number from 1 to 100000",
         "[main] batch_max_bytes (variable BATCH_MAX_BYTES) = \"1\": expected a whole number from 128",
         "[main] keep_sent (variable KEEP_SENT) = \"-1\": expected a whole number from 0",
-        "\"dance\" is none of all, none, reboot, get_config, set_config, send_measurements",
+        "\"dance\" is none of all, none, reboot, get_config, set_config, get_status, cancel, send_measurements",
         "[redis] port (variable REDIS_PORT) = \"0\": expected a whole number from 1 to 65535",
         "[redis] db (variable REDIS_DB) = \"x\"",
         "[mqtt] port (variable MQTT_PORT) = \"65536\"",

@@ -94,7 +94,8 @@ fn lists_shrink_and_poison_is_isolated_where_the_broker_only_closes() {
         >= 4999));
     world.redis.wait_for_cursor("(5000-0");
     assert_eq!(first_arrivals(&world.receiver.ids()), without_the_poison());
-    the_poison_is_kept(&world.redis, "closed the connection");
+    // It closes with bytes unread, which mostly arrives as a reset.
+    the_poison_is_kept(&world.redis, "the connection");
     // Two halvings of two attempts each, five attempts for the poison, and a few to spare.
     let reconnects = service.count_log("disconnected");
     assert!(reconnects <= 14, "{reconnects} reconnects");
@@ -119,9 +120,10 @@ fn a_flapping_network_dead_letters_nothing() {
         next += 5;
         begun.elapsed() > Duration::from_secs(55)
     });
-    // 55 s with waits of up to 1, 2, 4 … 60 s between the attempts: few, and ever fewer.
+    // Measurements flow over each of them, so no wait is longer than the second that an outage
+    // lasts at least; and none is hammered.
     let cuts = service.count_log("disconnected");
-    assert!((2..=25).contains(&cuts), "{cuts} connections in 55 s");
+    assert!((30..=120).contains(&cuts), "{cuts} connections in 55 s");
     proxy.heal();
     let last = next - 1;
     assert!(holds_within(Duration::from_secs(120), || {

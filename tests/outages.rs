@@ -194,3 +194,23 @@ fn cpu_is_near_zero_while_there_is_nothing_to_do() {
         assert!(share < 0.02, "{share} of a core at interval {interval}");
     }
 }
+
+#[test]
+fn connections_to_redis_that_end_again_and_again_make_no_long_waits() {
+    let world = World::new();
+    let service = world.start();
+    world.redis.fill(1, 1);
+    world.wait_for(1);
+    // Each round takes a second at most, unless the waits grow: then it is a minute soon.
+    let begun = std::time::Instant::now();
+    for round in 0..12u64 {
+        let lost = service.count_log("Redis");
+        world
+            .redis
+            .command::<u64>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        wait_until("it is noticed", || service.count_log("Redis") > lost);
+        world.redis.fill(round + 2, 1);
+        world.wait_for(round as usize + 2);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(40));
+}

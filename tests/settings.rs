@@ -238,3 +238,30 @@ fn push_mode_sends_at_once_without_polling_the_stream() {
     world.redis.set("mqtt_sender:interval", "3600");
     service.wait_for_log("the interval is 3600 s");
 }
+
+#[test]
+fn a_cursor_that_nobody_understands_holds_nothing_up_however_often_it_changes() {
+    let world = World::new();
+    let service = world.start();
+    world.redis.fill(1, 1);
+    world.wait_for(1);
+    world.redis.wait_for_cursor("(1-0");
+    for round in 0..100u64 {
+        world
+            .redis
+            .set("mqtt_sender:last_id", &format!("garbage {round}"));
+        world.redis.fill(round + 2, 1);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Without a pause of the garbage, everything arrives all the same.
+    let mut round = 100;
+    wait_until("everything has arrived", || {
+        round += 1;
+        world
+            .redis
+            .set("mqtt_sender:last_id", &format!("garbage {round}"));
+        world.receiver.distinct() == 101
+    });
+    world.redis.wait_for_cursor("(101-0");
+    assert_eq!(service.count_log("second instance"), 0);
+}

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use link::Link;
 use mqtt_handler::config::Config;
-use mqtt_handler::model::message::Message;
+use mqtt_handler::model::connection::Attempt;
+use mqtt_handler::model::message::{Message, Protocol};
 use mqtt_handler::mqtt::Broker;
 use support::certificates::Certificates;
 use support::proxy::{Behaviour, Proxy};
@@ -263,8 +264,14 @@ fn publish_raw(port: u16, rows: u64) -> Duration {
         _ => None,
     };
     let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let mut connection = Broker::new(&config.mqtt, None, 0)
-        .connect(|_| {})
+    let attempt = Attempt {
+        protocol: Protocol::V5,
+        will: false,
+        keep_alive: config.mqtt.keep_alive,
+        patience: Duration::from_secs(30),
+    };
+    let connection = Broker::new(&config.mqtt, None, 0)
+        .connect(&attempt, |_| {}, || false)
         .expect("connection");
     let begun = Instant::now();
     for _ in 0..rows.div_ceil(480) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::quote::shortened;
+
 /// The supervisor answers before it acts; when it does not within this time, something is wrong.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -97,14 +99,8 @@ fn refusal(status: u16, text: &str) -> RebootError {
     }
     let body: Option<Body> = serde_json::from_str(text).ok();
     let reason = match body {
-        Some(body) => body.error.unwrap_or_default(),
-        None => text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect(),
+        Some(body) => shortened(&body.error.unwrap_or_default()),
+        None => shortened(text.lines().next().unwrap_or_default()),
     };
     match status {
         423 => RebootError::Locked(reason),

@@ -19,6 +19,9 @@ pub enum Cause {
     /// The line or this side ended the connection: a time-out of the keep alive, a reset while
     /// the packet was half written, a broker that shuts down. Says nothing about the message.
     Lost,
+    /// The broker ended the connection, but a message that it does not acknowledge had gone
+    /// before: either may have been the reason.
+    Unclear,
     /// No acknowledgement in time. `answers`: the broker has answered something else behind it
     /// on the same connection, so the line was alive and the packet had arrived.
     Silent { answers: bool },
@@ -57,4 +60,6 @@ pub enum By {
     Line,
     /// The broker sent what it must not.
     Gate,
+    /// The same, and it was a message: it came over a subscription, if over anything.
+    GateMessage,
 }

@@ -1,5 +1,7 @@
 //! Messages of MQTT, as they are published and as they arrive.
 
+use std::fmt;
+
 /// A message to be published.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -9,6 +11,29 @@ pub struct Message {
     pub retained: bool,
     /// MQTT 5: correlation data of the request that this answers.
     pub correlation: Option<Vec<u8>>,
+}
+
+/// A version of the protocol that can be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    V5,
+    V311,
+}
+
+impl Protocol {
+    /// For the status record.
+    pub fn number(self) -> &'static str {
+        match self {
+            Protocol::V5 => "5",
+            Protocol::V311 => "3.1.1",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MQTT {}", self.number())
+    }
 }
 
 /// A message that arrived on one of the subscribed topics.

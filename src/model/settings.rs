@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::model::quote::Quoted;
 use crate::model::stream_id::Cursor;
 
 /// Longer intervals are cut to this, about 31 years, so that no clock arithmetic overflows.
@@ -14,14 +15,52 @@ pub const MAX_INTERVAL_SECONDS: f64 = 1e9;
 /// Zero is something else, push mode.
 pub const MIN_INTERVAL_SECONDS: f64 = 0.01;
 
-/// The content of a Redis key.
+/// Bytes of a key that are looked at; what is longer is unusable.
+pub const MAX_VALUE: usize = 1 << 10;
+
+/// The content of a Redis key, as it is: it must be possible to tell whether it has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Raw {
     #[default]
     Missing,
+    /// Up to `MAX_VALUE` bytes of UTF-8.
     Text(String),
+    /// A string that is no text of that length: its first `MAX_VALUE` + 1 bytes, or all of it.
+    Bytes(Vec<u8>),
     /// The key holds something that is no string, described here.
     Unusable(String),
+}
+
+impl Raw {
+    /// From the first `MAX_VALUE` + 1 bytes of a string, or all of it where it is shorter.
+    pub fn from_bytes(bytes: Vec<u8>) -> Raw {
+        if bytes.len() > MAX_VALUE {
+            return Raw::Bytes(bytes);
+        }
+        String::from_utf8(bytes).map_or_else(|error| Raw::Bytes(error.into_bytes()), Raw::Text)
+    }
+
+    /// The text in the key, `None` where there is none.
+    ///
+    /// # Errors
+    /// Why it holds no text, in words, with the beginning of what it holds.
+    pub fn text(&self) -> Result<Option<&str>, Unusable> {
+        match self {
+            Raw::Missing => Ok(None),
+            Raw::Text(text) => Ok(Some(text)),
+            Raw::Unusable(what) => Err(Unusable(what.clone())),
+            Raw::Bytes(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                let beginning = Quoted(&text);
+                let why = if bytes.len() > MAX_VALUE {
+                    "longer than 1 KiB"
+                } else {
+                    "no UTF-8"
+                };
+                Err(Unusable(format!("{beginning} is {why}")))
+            }
+        }
+    }
 }
 
 /// The three keys as read in one go.
@@ -53,7 +92,10 @@ pub fn parse_interval(text: &str) -> Result<Duration, Unusable> {
         Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(Duration::from_secs_f64(
             seconds.clamp(MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS),
         )),
-        _ => Err(Unusable(format!("{text:?} is no number of seconds from 0"))),
+        _ => {
+            let text = Quoted(text);
+            Err(Unusable(format!("{text} is no number of seconds from 0")))
+        }
     }
 }
 
@@ -63,7 +105,7 @@ pub fn parse_interval(text: &str) -> Result<Duration, Unusable> {
 /// What is wrong with the value, in words.
 pub fn parse_last_id(text: &str) -> Result<Cursor, Unusable> {
     text.parse()
-        .map_err(|error| Unusable(format!("{text:?} is no cursor: {error}")))
+        .map_err(|error| Unusable(format!("{} is no cursor: {error}", Quoted(text))))
 }
 
 /// What is in force, and the raw values that it came from.
@@ -76,7 +118,7 @@ pub struct Settings {
 }
 
 /// One line for the log.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     Changed(String),
     Unusable(String),
@@ -93,50 +135,61 @@ impl Settings {
         }
     }
 
-    /// Takes over what the keys say. A missing key changes nothing.
+    /// Takes over what the keys say. A missing key changes nothing, and an unusable one is told.
     pub fn apply(&mut self, raw: &RawSettings) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        if raw.enabled != self.seen_enabled {
-            self.seen_enabled = raw.enabled.clone();
-            match &raw.enabled {
-                Raw::Missing => {}
-                Raw::Unusable(what) => notices.push(unusable("mqtt_sender:enabled", what)),
-                Raw::Text(text) => {
-                    let enabled = parse_enabled(text);
-                    if enabled != self.enabled {
-                        self.enabled = enabled;
-                        let state = if enabled { "on" } else { "off" };
-                        notices.push(Notice::Changed(format!(
-                            "sending is {state} (mqtt_sender:enabled = {text:?})"
-                        )));
-                    }
-                }
-            }
+        let enabled = self.apply_enabled(&raw.enabled).transpose();
+        let interval = self.apply_interval(&raw.interval).transpose();
+        let told = |key, result: Option<Result<Notice, Unusable>>| {
+            result.map(|result| result.unwrap_or_else(|why| unusable(key, &why.0)))
+        };
+        told("mqtt_sender:enabled", enabled)
+            .into_iter()
+            .chain(told("mqtt_sender:interval", interval))
+            .collect()
+    }
+
+    fn apply_enabled(&mut self, raw: &Raw) -> Result<Option<Notice>, Unusable> {
+        if *raw == self.seen_enabled {
+            return Ok(None);
         }
-        if raw.interval != self.seen_interval {
-            self.seen_interval = raw.interval.clone();
-            match &raw.interval {
-                Raw::Missing => {}
-                Raw::Unusable(what) => notices.push(unusable("mqtt_sender:interval", what)),
-                Raw::Text(text) => match parse_interval(text) {
-                    Err(error) => notices.push(unusable("mqtt_sender:interval", &error.0)),
-                    Ok(interval) if interval != self.interval => {
-                        self.interval = interval;
-                        let mode = if interval.is_zero() {
-                            ": push mode"
-                        } else {
-                            ""
-                        };
-                        notices.push(Notice::Changed(format!(
-                            "the interval is {} s{mode}",
-                            interval.as_secs_f64()
-                        )));
-                    }
-                    Ok(_) => {}
-                },
-            }
+        self.seen_enabled = raw.clone();
+        let Some(text) = raw.text()? else {
+            return Ok(None);
+        };
+        let enabled = parse_enabled(text);
+        if enabled == self.enabled {
+            return Ok(None);
         }
-        notices
+        self.enabled = enabled;
+        let state = if enabled { "on" } else { "off" };
+        Ok(Some(Notice::Changed(format!(
+            "sending is {state} (mqtt_sender:enabled = {})",
+            Quoted(text)
+        ))))
+    }
+
+    fn apply_interval(&mut self, raw: &Raw) -> Result<Option<Notice>, Unusable> {
+        if *raw == self.seen_interval {
+            return Ok(None);
+        }
+        self.seen_interval = raw.clone();
+        let Some(text) = raw.text()? else {
+            return Ok(None);
+        };
+        let interval = parse_interval(text)?;
+        if interval == self.interval {
+            return Ok(None);
+        }
+        self.interval = interval;
+        let mode = if interval.is_zero() {
+            ": push mode"
+        } else {
+            ""
+        };
+        Ok(Some(Notice::Changed(format!(
+            "the interval is {} s{mode}",
+            interval.as_secs_f64()
+        ))))
     }
 }
 
@@ -148,6 +201,19 @@ pub fn unusable(key: &str, what: &str) -> Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_short_text_is_kept_as_it_is_and_shown_harmlessly() {
+        assert_eq!(Raw::from_bytes(b"(1-0".to_vec()).text(), Ok(Some("(1-0")));
+        let odd = Raw::from_bytes(b"(1-0\xff\x1b".to_vec());
+        assert_eq!(odd, Raw::Bytes(b"(1-0\xff\x1b".to_vec()));
+        let why = odd.text().unwrap_err().0;
+        assert_eq!(why, "\"(1-0\u{fffd}\\u{1b}\" is no UTF-8");
+        let long = Raw::from_bytes(vec![b'7'; MAX_VALUE + 1]);
+        let why = long.text().unwrap_err().0;
+        assert!(why.ends_with("7…\" is longer than 1 KiB"), "{why}");
+        assert!(why.len() < 130, "{why}");
+    }
 
     fn raw(enabled: &str, interval: &str) -> RawSettings {
         RawSettings {

@@ -1,37 +1,56 @@
 //! What the service tells about itself: one record, kept in one place, rendered as a Redis
 //! hash, as JSON on `topic_status`, and as text for people.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+
+use super::stream::Waiting;
 
 /// The state of the service. Times are Unix milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {
     pub version: String,
     pub started: u64,
-    pub connected: bool,
+    #[serde(flatten)]
+    pub link: LinkPart,
     pub enabled: bool,
     /// Seconds.
     pub interval: f64,
     pub last_id: String,
-    /// Measurements that wait; `None` where the server does not tell (Redis below 7).
-    pub backlog: Option<u64>,
+    /// Measurements that wait; `None`: not known yet.
+    pub backlog: Option<Waiting>,
     pub oldest_age_seconds: u64,
-    /// Confirmed by the broker since the start.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Of `maxmemory`; `None` without such a limit.
+    pub redis_used_percent: Option<f64>,
+    pub updated: u64,
+}
+
+/// What there is to say about the connection to the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LinkPart {
+    pub connected: bool,
+    /// 5 or 3.1.1; empty while not connected.
+    pub protocol: String,
+    pub reconnects: u64,
+    pub last_error: String,
+}
+
+/// What was counted, since the start where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Confirmed by the broker.
     pub sent_measurements: u64,
     pub sent_messages: u64,
     pub sent_bytes: u64,
     /// Lists that had to be sent again.
     pub retries: u64,
-    pub reconnects: u64,
     /// Measurements removed by others before they were sent, since ever.
     pub lost: u64,
     /// Measurements that the broker refused, since ever.
     pub dead_letters: u64,
-    pub last_error: String,
-    pub updated: u64,
 }
 
 impl Record {
@@ -41,7 +60,7 @@ impl Record {
         vec![
             ("version", self.version.clone()),
             ("started", self.started.to_string()),
-            ("connected", flag(self.connected)),
+            ("connected", flag(self.link.connected)),
             ("enabled", flag(self.enabled)),
             ("interval", self.interval.to_string()),
             ("last_id", self.last_id.clone()),
@@ -51,14 +70,23 @@ impl Record {
                     .map_or(String::new(), |backlog| backlog.to_string()),
             ),
             ("oldest_age_seconds", self.oldest_age_seconds.to_string()),
-            ("sent_measurements", self.sent_measurements.to_string()),
-            ("sent_messages", self.sent_messages.to_string()),
-            ("sent_bytes", self.sent_bytes.to_string()),
-            ("retries", self.retries.to_string()),
-            ("reconnects", self.reconnects.to_string()),
-            ("lost", self.lost.to_string()),
-            ("dead_letters", self.dead_letters.to_string()),
-            ("last_error", self.last_error.clone()),
+            (
+                "sent_measurements",
+                self.counters.sent_measurements.to_string(),
+            ),
+            ("sent_messages", self.counters.sent_messages.to_string()),
+            ("sent_bytes", self.counters.sent_bytes.to_string()),
+            ("retries", self.counters.retries.to_string()),
+            ("reconnects", self.link.reconnects.to_string()),
+            ("lost", self.counters.lost.to_string()),
+            ("dead_letters", self.counters.dead_letters.to_string()),
+            ("last_error", self.link.last_error.clone()),
+            ("protocol", self.link.protocol.clone()),
+            (
+                "redis_used_percent",
+                self.redis_used_percent
+                    .map_or(String::new(), |percent| format!("{percent:.1}")),
+            ),
             ("updated", self.updated.to_string()),
         ]
     }
@@ -70,47 +98,42 @@ impl Record {
         Record {
             version: text("version"),
             started: number("started"),
-            connected: text("connected") == "1",
+            link: LinkPart {
+                connected: text("connected") == "1",
+                protocol: text("protocol"),
+                reconnects: number("reconnects"),
+                last_error: text("last_error"),
+            },
             enabled: text("enabled") == "1",
             interval: text("interval").parse().unwrap_or(0.0),
             last_id: text("last_id"),
             backlog: text("backlog").parse().ok(),
             oldest_age_seconds: number("oldest_age_seconds"),
-            sent_measurements: number("sent_measurements"),
-            sent_messages: number("sent_messages"),
-            sent_bytes: number("sent_bytes"),
-            retries: number("retries"),
-            reconnects: number("reconnects"),
-            lost: number("lost"),
-            dead_letters: number("dead_letters"),
-            last_error: text("last_error"),
+            counters: Counters {
+                sent_measurements: number("sent_measurements"),
+                sent_messages: number("sent_messages"),
+                sent_bytes: number("sent_bytes"),
+                retries: number("retries"),
+                lost: number("lost"),
+                dead_letters: number("dead_letters"),
+            },
+            redis_used_percent: text("redis_used_percent").parse().ok(),
             updated: number("updated"),
         }
     }
 
-    /// Whether anything but the clock differs.
-    pub fn differs(&self, other: &Record) -> bool {
-        let timeless = |record: &Record| Record {
-            updated: 0,
-            oldest_age_seconds: 0,
-            ..record.clone()
-        };
-        timeless(self) != timeless(other)
-    }
-
-    /// Whether the state differs, as opposed to counters that run all the time.
-    pub fn state_differs(&self, other: &Record) -> bool {
-        let state = |record: &Record| {
-            (
-                record.connected,
-                record.enabled,
-                record.interval,
-                record.lost,
-                record.dead_letters,
-                record.reconnects,
-            )
-        };
-        state(self) != state(other)
+    /// Equal as long as only counters change that run all the time.
+    pub fn state(&self) -> String {
+        format!(
+            "{} {} {} {} {} {} {}",
+            self.link.connected,
+            self.link.protocol,
+            self.enabled,
+            self.interval,
+            self.counters.lost,
+            self.counters.dead_letters,
+            self.link.reconnects
+        )
     }
 
     /// The message on `topic_status` while the service is there.
@@ -141,36 +164,13 @@ pub fn offline(reason: &str) -> Vec<u8> {
     .unwrap_or_default()
 }
 
-/// The record, shared between the threads.
-#[derive(Clone, Default)]
-pub struct Status(Arc<Mutex<Record>>);
-
-impl Status {
-    pub fn new() -> Status {
-        let record = Record {
-            version: env!("CARGO_PKG_VERSION").into(),
-            started: now(),
-            ..Record::default()
-        };
-        Status(Arc::new(Mutex::new(record)))
-    }
-
-    /// Changes the record.
-    pub fn update(&self, change: impl FnOnce(&mut Record)) {
-        change(&mut self.lock());
-    }
-
-    /// A copy of the record, of this moment.
-    pub fn snapshot(&self) -> Record {
-        Record {
-            updated: now(),
-            ..self.lock().clone()
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        // A record that a panicking thread has left is still a record.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// A length of time in words.
+pub fn seconds(total: u64) -> String {
+    match total {
+        0..60 => format!("{total} s"),
+        60..3600 => format!("{} min {} s", total / 60, total % 60),
+        3600..86_400 => format!("{} h {} min", total / 3600, total / 60 % 60),
+        _ => format!("{} d {} h", total / 86_400, total / 3600 % 24),
     }
 }
 
@@ -190,10 +190,13 @@ mod tests {
     fn what_is_stored_is_read_back() {
         let record = Record {
             version: "1".into(),
-            connected: true,
+            link: LinkPart {
+                connected: true,
+                last_error: "x".into(),
+                ..LinkPart::default()
+            },
             interval: 0.5,
-            backlog: Some(7),
-            last_error: "x".into(),
+            backlog: Some(Waiting::AtLeast(10_000)),
             updated: 9,
             ..Record::default()
         };
@@ -208,24 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_alone_is_no_change() {
+    fn counters_that_run_all_the_time_are_no_change_of_state() {
         let record = Record::default();
-        assert!(!record.differs(&Record {
-            updated: 1,
-            oldest_age_seconds: 2,
-            ..Record::default()
-        }));
-        assert!(record.differs(&Record {
-            sent_bytes: 1,
-            ..Record::default()
-        }));
-        assert!(!record.state_differs(&Record {
-            sent_bytes: 1,
-            ..Record::default()
-        }));
-        assert!(record.state_differs(&Record {
-            lost: 1,
-            ..Record::default()
-        }));
+        let other = |change: fn(&mut Record)| {
+            let mut other = record.clone();
+            change(&mut other);
+            other.state()
+        };
+        assert_eq!(
+            record.state(),
+            other(|record| record.counters.sent_bytes = 1)
+        );
+        assert_eq!(record.state(), other(|record| record.updated = 1));
+        assert_ne!(record.state(), other(|record| record.counters.lost = 1));
+        assert_ne!(record.state(), other(|record| record.link.connected = true));
     }
 }

@@ -1,5 +1,11 @@
 //! What Redis says about the stream as a whole, and what is stored beside it.
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
 use super::settings::Raw;
 use super::stream_id::StreamId;
 
@@ -31,6 +37,46 @@ pub enum Waiting {
     Exactly(u64),
     /// Counting was given up at this number.
     AtLeast(u64),
+}
+
+impl Waiting {
+    /// The number, whether exact or not.
+    pub fn number(self) -> u64 {
+        match self {
+            Waiting::Exactly(number) | Waiting::AtLeast(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Waiting::Exactly(number) => write!(f, "{number}"),
+            Waiting::AtLeast(number) => write!(f, "at least {number}"),
+        }
+    }
+}
+
+impl FromStr for Waiting {
+    type Err = ParseIntError;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Waiting, ParseIntError> {
+        match text.strip_prefix("at least ") {
+            Some(number) => number.parse().map(Waiting::AtLeast),
+            None => text.parse().map(Waiting::Exactly),
+        }
+    }
+}
+
+impl Serialize for Waiting {
+    /// A number, or the words where counting was given up.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Waiting::Exactly(number) => serializer.serialize_u64(*number),
+            Waiting::AtLeast(_) => serializer.collect_str(self),
+        }
+    }
 }
 
 /// What is stored about an earlier run, in the status.

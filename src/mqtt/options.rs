@@ -1,18 +1,22 @@
 //! From the settings to the options of the library.
 
+use std::time::Duration;
+
 use paho::PropertyCode;
 use paho_mqtt as paho;
 
-use super::CONNECT_TIMEOUT;
-use crate::config::{Mqtt, Tls, Version};
+use super::{Attempt, gate};
+use crate::config::{Mqtt, Tls};
 use crate::model::message::Message;
+use crate::model::message::Protocol;
 use crate::mqtt::tls;
 
-/// Bytes of the largest packet that a broker of MQTT 5 may send to this device.
-const MAX_RECEIVED: u32 = 1024 * 1024;
+/// The library looks after its own time-out every three seconds; ours comes first.
+const MARGIN: Duration = Duration::from_secs(3);
 
-/// A client, which is no connection yet.
-pub fn create(config: &Mqtt, version: Version) -> paho::CreateOptions {
+/// A client, which is no connection yet. Where it connects to, the socket finds out by `number`,
+/// which stands in the place of the port; the name is what TLS checks.
+pub fn create(config: &Mqtt, version: Protocol, number: i32) -> paho::CreateOptions {
     let scheme = if config.tls.is_some() { "ssl" } else { "tcp" };
     let host = if config.host.contains(':') {
         format!("[{}]", config.host)
@@ -20,7 +24,7 @@ pub fn create(config: &Mqtt, version: Version) -> paho::CreateOptions {
         config.host.clone()
     };
     paho::CreateOptionsBuilder::new()
-        .server_uri(format!("{scheme}://{host}:{}", config.port))
+        .server_uri(format!("{scheme}://{host}:{number}"))
         .client_id(&config.client_id)
         .mqtt_version(paho_version(version))
         .persistence(None)
@@ -33,16 +37,17 @@ pub fn create(config: &Mqtt, version: Version) -> paho::CreateOptions {
 /// A file of the TLS settings that the library does not take.
 pub fn connect(
     config: &Mqtt,
-    version: Version,
+    attempt: &Attempt,
     password: &str,
     will: Option<Message>,
 ) -> paho::Result<paho::ConnectOptions> {
+    let version = attempt.protocol;
     let mut options = paho::ConnectOptionsBuilder::with_mqtt_version(paho_version(version));
     options
-        .keep_alive_interval(config.keep_alive)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .keep_alive_interval(attempt.keep_alive)
+        .connect_timeout(attempt.patience + MARGIN)
         .max_inflight(1);
-    if version == Version::V5 {
+    if version == Protocol::V5 {
         options.clean_start(true).properties(receive_limits());
     } else {
         options.clean_session(true);
@@ -51,7 +56,7 @@ pub fn connect(
         options.user_name(&config.username);
     }
     // MQTT 3.1.1 has no password without a user name: a broker would just hang up.
-    let may_send = version == Version::V5 || !config.username.is_empty();
+    let may_send = version == Protocol::V5 || !config.username.is_empty();
     if !password.is_empty() && may_send {
         options.password(password);
     }
@@ -104,13 +109,17 @@ fn tls_options(tls: &Tls) -> paho::Result<paho::SslOptions> {
 /// What the broker may send to this device: a hostile payload is not even received.
 fn receive_limits() -> paho::Properties {
     let mut properties = paho::Properties::new();
-    // Cannot fail: the property exists and takes such a number.
-    drop(properties.push_u32(PropertyCode::MaximumPacketSize, MAX_RECEIVED));
+    // Cannot fail: the properties exist and take such numbers.
+    drop(properties.push_u32(PropertyCode::MaximumPacketSize, gate::MAX_PACKET as u32));
+    drop(properties.push_u16(
+        PropertyCode::ReceiveMaximum,
+        gate::MAX_UNACKNOWLEDGED as u16,
+    ));
     properties
 }
 
-fn paho_version(version: Version) -> paho::MqttVersion {
-    if version == Version::V311 {
+fn paho_version(version: Protocol) -> paho::MqttVersion {
+    if version == Protocol::V311 {
         paho::MqttVersion::V3_1_1
     } else {
         paho::MqttVersion::V5

@@ -4,7 +4,7 @@
 //! missing file. So the files are read before, at every connect, and after a failure one
 //! handshake is made here whose only purpose is to see what goes wrong.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -15,6 +15,7 @@ use openssl::x509::{X509, X509VerifyResult};
 use zeroize::Zeroizing;
 
 use crate::config::{Pem, Tls};
+use crate::net;
 
 /// Suites of TLS 1.2; those of TLS 1.3 are always there. Older versions of the protocol have
 /// none of them, so that they cannot be spoken whatever the system allows.
@@ -81,8 +82,8 @@ fn private_key(pem: &Pem) -> Result<PKey<Private>, String> {
 }
 
 /// Makes a handshake to see why it fails. `None`: it does not.
-pub fn diagnose(host: &str, port: u16, tls: &Tls) -> Option<String> {
-    let mut reason = handshake(host, port, tls).err()?;
+pub fn diagnose(host: &str, address: SocketAddr, tls: &Tls) -> Option<String> {
+    let mut reason = handshake(host, address, tls).err()?;
     // The hints name the files; where the texts are settings themselves, those count.
     let client = tls.client.as_ref();
     for (file, pem) in [
@@ -97,7 +98,7 @@ pub fn diagnose(host: &str, port: u16, tls: &Tls) -> Option<String> {
     Some(reason)
 }
 
-fn handshake(host: &str, port: u16, tls: &Tls) -> Result<(), String> {
+fn handshake(host: &str, address: SocketAddr, tls: &Tls) -> Result<(), String> {
     let internal = |error: ErrorStack| {
         format!("the TLS library refused the settings: {error} (see mqtt.tls_*)")
     };
@@ -121,7 +122,10 @@ fn handshake(host: &str, port: u16, tls: &Tls) -> Result<(), String> {
         configuration.set_verify(SslVerifyMode::NONE);
         configuration.set_verify_hostname(false);
     }
-    let stream = TcpStream::connect((host, port)).map_err(|error| error.to_string())?;
+    let stream = match net::dial(std::iter::once(address), TIMEOUT) {
+        Some(stream) => stream.map_err(|error| error.to_string())?,
+        None => return Ok(()),
+    };
     drop(stream.set_read_timeout(Some(TIMEOUT)));
     drop(stream.set_write_timeout(Some(TIMEOUT)));
     let mut stream = configuration

@@ -1,134 +1,113 @@
 //! What goes wrong with the broker, in words and with the setting to look at.
 
 use std::io::ErrorKind;
-use std::net::ToSocketAddrs;
 
 use paho::ReasonCode;
 use paho_mqtt as paho;
 
-use super::{CONNECT_TIMEOUT, ConnectError, OtherVersion, PublishError, TCP_TIMEOUT};
-use crate::net;
+use super::TCP_TIMEOUT;
+use crate::model::connection::{NoConnection, NoConnectionKind};
+use crate::model::failure::{Cause, Undelivered};
+use crate::model::message::Protocol;
+use crate::net::Unreached;
 
-/// Tries to connect, closes again, and says in words why it does not work.
-pub fn reachable(host: &str, port: u16) -> Result<(), String> {
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("the name {host:?} cannot be resolved: {error} (see mqtt.host, and the DNS of the device)"))?;
-    let error = match net::dial(addresses, TCP_TIMEOUT) {
-        None => return Err(format!("the name {host:?} has no address")),
-        Some(Ok(_)) => return Ok(()),
-        Some(Err(error)) => error,
-    };
-    Err(match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
-        }
-        ErrorKind::TimedOut => {
-            format!(
+pub fn unreached(host: &str, why: Unreached) -> NoConnection {
+    let reason = match why {
+        Unreached::Name(error) => format!(
+            "the name {host:?} cannot be resolved: {error} (see mqtt.host, and the DNS of the device)"
+        ),
+        Unreached::NoAddress => format!("the name {host:?} has no address"),
+        Unreached::Refused(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => {
+                "connection refused: nothing listens there (see mqtt.host, mqtt.port)".into()
+            }
+            ErrorKind::TimedOut => format!(
                 "no answer within {} s (see mqtt.host, mqtt.port, and any firewall)",
                 TCP_TIMEOUT.as_secs()
-            )
-        }
-        _ => error.to_string(),
-    })
-}
-
-/// Why there is no connection, in words and with the setting to look at.
-pub fn connect_error(error: &paho::Error) -> ConnectError {
-    let fault = |reason: &str, needs_person, other_version| ConnectError {
-        reason: reason.to_string(),
-        needs_person,
-        other_version,
+            ),
+            _ => error.to_string(),
+        },
     };
-    use paho::ConnectReturnCode as V3;
-    match error {
-        paho::Error::ReasonCode(ReasonCode::UnsupportedProtocolVersion, _)
-        | paho::Error::ConnectReturn(V3::UnacceptableProtocolVersion) => fault(
-            "the broker does not speak this version of MQTT (see mqtt.version)",
-            false,
-            OtherVersion::Yes,
-        ),
-        paho::Error::ReasonCode(ReasonCode::BadUserNameOrPassword, _)
-        | paho::Error::ConnectReturn(V3::BadUserNameOrPassword) => fault(
-            "the broker refused user name or password (see mqtt.username, mqtt.password)",
-            true,
-            OtherVersion::No,
-        ),
-        paho::Error::ReasonCode(ReasonCode::NotAuthorized | ReasonCode::Banned, _)
-        | paho::Error::ConnectReturn(V3::NotAuthorized) => fault(
-            "the broker does not authorize this client (see mqtt.username, mqtt.password, mqtt.client_id)",
-            true,
-            OtherVersion::No,
-        ),
-        paho::Error::ReasonCode(ReasonCode::ClientIdentifierNotValid, _)
-        | paho::Error::ConnectReturn(V3::IdentifierRejected) => fault(
-            "the broker refused the client ID (see mqtt.client_id)",
-            true,
-            OtherVersion::No,
-        ),
-        paho::Error::ConnectReturn(V3::ServerUnavailable) => fault(
-            "the broker says that it is unavailable",
-            false,
-            OtherVersion::No,
-        ),
-        paho::Error::ReasonCode(code, _) => fault(
-            &format!("the broker refused the connection: {code}"),
-            false,
-            OtherVersion::No,
-        ),
-        paho::Error::Timeout | paho::Error::TcpConnectTimeout => {
-            let seconds = CONNECT_TIMEOUT.as_secs();
-            fault(
-                &format!("the broker did not answer the connect request within {seconds} s"),
-                false,
-                OtherVersion::No,
-            )
-        }
-        _ => fault(
-            "the connection was closed before the broker answered the connect request; does this port speak TLS, or another protocol? (see mqtt.port, mqtt.tls_enable)",
-            false,
-            OtherVersion::Perhaps,
-        ),
-    }
+    NoConnection::new(NoConnectionKind::Unreachable, reason)
 }
 
-pub fn refusal(code: ReasonCode) -> PublishError {
-    match code {
-        ReasonCode::PacketTooLarge => {
-            PublishError::Refused("the broker says that it is too large".into())
+/// The broker has answered the connect request with a code. `password`: the setting that the
+/// password comes from.
+pub fn connack(version: Protocol, code: u8, password: &str) -> NoConnection {
+    use NoConnectionKind::{NeedsPerson, OtherVersion, Refused};
+    // The short answers of a broker that only knows the older version are its own.
+    let (kind, reason) = match (version, code) {
+        (_, 1) | (Protocol::V5, 0x84) => (
+            OtherVersion,
+            "the broker does not speak this version of MQTT (see mqtt.version)",
+        ),
+        (_, 2) | (Protocol::V5, 0x85) => (
+            NeedsPerson,
+            "the broker refused the client ID (see mqtt.client_id)",
+        ),
+        (_, 4) | (Protocol::V5, 0x86) => {
+            let reason =
+                format!("the broker refused user name or password (see mqtt.username, {password})");
+            return NoConnection::new(NeedsPerson, reason);
         }
+        (_, 5) | (Protocol::V5, 0x87 | 0x8A) => {
+            let reason = format!(
+                "the broker does not authorize this client (see mqtt.username, {password}, mqtt.client_id)"
+            );
+            return NoConnection::new(NeedsPerson, reason);
+        }
+        (_, 3) => (Refused, "the broker says that it is unavailable"),
+        (_, code) => {
+            let words = code_in_words(code);
+            let reason = format!("the broker refused the connection: {words}");
+            return NoConnection::new(Refused, reason);
+        }
+    };
+    NoConnection::new(kind, reason)
+}
+
+/// The broker has not taken a message. `limit`: of its payload, where the broker has named one.
+pub fn refusal(code: ReasonCode, limit: Option<usize>) -> Undelivered {
+    match code {
+        ReasonCode::PacketTooLarge => Undelivered::new(
+            Cause::TooLarge { limit },
+            "the broker says that it is too large",
+        ),
         ReasonCode::PayloadFormatInvalid => {
-            PublishError::Refused("the broker says that its format is invalid".into())
+            Undelivered::new(Cause::Refused, "the broker says that its format is invalid")
         }
         ReasonCode::NotAuthorized => {
-            PublishError::Unwelcome("the broker does not authorize it".into())
+            Undelivered::new(Cause::Unwelcome, "the broker does not authorize it")
         }
         ReasonCode::QuotaExceeded => {
-            PublishError::Unwelcome("the broker says that a quota is exceeded".into())
+            Undelivered::new(Cause::Unwelcome, "the broker says that a quota is exceeded")
         }
-        code => PublishError::Unwelcome(format!("the broker refused it: {code}")),
+        ReasonCode::TopicNameInvalid => {
+            Undelivered::new(Cause::Unwelcome, "the broker does not take its topic")
+        }
+        code => Undelivered::new(Cause::Refused, format!("the broker refused it: {code}")),
     }
 }
 
-pub fn disconnect(code: ReasonCode) -> String {
+/// The code of a DISCONNECT.
+pub fn disconnect(code: u8) -> String {
     match code {
-        ReasonCode::SessionTakenOver => {
-            "another client has connected with the same client ID (see mqtt.client_id)".into()
-        }
-        ReasonCode::ServerShuttingDown => "it is shutting down".into(),
-        ReasonCode::KeepAliveTimeout => "it heard nothing within the keep alive time".into(),
-        ReasonCode::PacketTooLarge => "a packet was too large for it".into(),
-        ReasonCode::NotAuthorized => {
-            "this client is not authorized (see the ACL of the broker)".into()
-        }
-        code => code.to_string(),
+        0x8E => "another client has connected with the same client ID (see mqtt.client_id)".into(),
+        0x8B => "it is shutting down".into(),
+        0x8D => "it heard nothing within the keep alive time".into(),
+        0x95 => "a packet was too large for it".into(),
+        0x87 => "this client is not authorized (see the ACL of the broker)".into(),
+        code => code_in_words(code),
     }
 }
 
-pub fn internal(error: paho::Error) -> ConnectError {
-    ConnectError {
-        reason: format!("the MQTT library refused the settings: {error:?}"),
-        needs_person: true,
-        other_version: OtherVersion::No,
-    }
+fn code_in_words(code: u8) -> String {
+    format!("{} ({code:#04x})", ReasonCode::from(u32::from(code)))
+}
+
+pub fn internal(error: paho::Error) -> NoConnection {
+    NoConnection::new(
+        NoConnectionKind::NeedsPerson,
+        format!("the MQTT library refused the settings: {error:?}"),
+    )
 }

@@ -18,6 +18,7 @@ pub struct Malformed;
 pub struct Scan {
     at: usize,
     pending: usize,
+    announced: Option<usize>,
 }
 
 impl Scan {
@@ -26,7 +27,13 @@ impl Scan {
         Scan {
             at: 0,
             pending: replies,
+            announced: None,
         }
+    }
+
+    /// Where the string ends that has not arrived in full, counted from the beginning.
+    pub fn announced(&self) -> Option<usize> {
+        self.announced
     }
 
     /// Goes on in what has arrived so far, which is given from its beginning each time. The
@@ -41,8 +48,10 @@ impl Scan {
             };
             let end = head.body + head.string_bytes();
             if bytes.len() < end {
+                self.announced = Some(end);
                 return Ok(None);
             }
+            self.announced = None;
             self.at = end;
             self.pending = (self.pending - 1)
                 .checked_add(head.elements())
@@ -144,15 +153,20 @@ impl<'a> Walk<'a> {
         Some(text)
     }
 
+    /// Passes over the next reply, whatever it is.
+    pub fn skip(&mut self) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at += Scan::new(1).advance(rest).ok().flatten().unwrap_or(0);
+    }
+
     /// The next reply as a whole, as the library understands it. Errors are values, too.
     ///
     /// # Errors
     /// There is no further reply.
     pub fn value(&mut self) -> RedisResult<Value> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let end = Scan::new(1).advance(rest).ok().flatten().unwrap_or(0);
-        self.at += end;
-        ::redis::parse_redis_value(&rest[..end])
+        let begin = self.at;
+        self.skip();
+        ::redis::parse_redis_value(self.bytes.get(begin..self.at).unwrap_or_default())
     }
 
     fn head(&self) -> Option<Head> {
@@ -174,6 +188,9 @@ mod tests {
         assert_eq!(walk.string(), None);
         assert_eq!(walk.array(), Some(2));
         assert_eq!(walk.string(), Some(&b"1-0"[..]));
+        let mut over = walk;
+        over.skip();
+        assert_eq!(over.value().ok(), Some(Value::Int(7)));
         assert_eq!(walk.array(), Some(2));
         assert_eq!(walk.string(), Some(&b"n"[..]));
         assert_eq!(walk.string(), None);

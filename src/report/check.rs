@@ -3,9 +3,19 @@
 //! Nothing is published and nothing is written. The broker is visited under a client ID of its
 //! own, so that a running service is not thrown out.
 
-use crate::config::{Config, Origin, Value};
+use std::time::Duration;
+
+use crate::config::{Config, Origin, Value, Version};
+use crate::model::connection::{Attempt, NoConnectionKind};
+use crate::model::message::Protocol;
+use crate::model::quote::Quoted;
+use crate::model::settings::MAX_VALUE;
+use crate::model::stream::Stream;
 use crate::mqtt::Broker;
-use crate::store::{Store, StoreError, StreamState};
+use crate::store::{self, Store, StoreError, Within};
+
+/// For each answer of the broker.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shows everything on standard output; whether both servers can be reached and agree.
 pub fn run(config: &Config, file: &str) -> bool {
@@ -43,20 +53,29 @@ fn redis(config: &Config) -> Result<(), StoreError> {
     let mut store = Store::new(&config.redis, "mqtt-handler-check");
     println!("  ok    Redis: version {}", store.version()?);
     match store.stream()? {
-        StreamState::Absent => println!("  ok    Redis: measurement:values does not exist yet"),
-        StreamState::Present { length, .. } => {
-            println!("  ok    Redis: measurement:values has {length} entries")
+        Stream::Absent => println!("  ok    Redis: measurement:values does not exist yet"),
+        Stream::Present(extent) => {
+            println!(
+                "  ok    Redis: measurement:values has {} entries",
+                extent.length
+            )
         }
     }
-    match store.get(crate::store::LAST_ID)? {
-        None => println!("  ok    Redis: there is no mqtt_sender:last_id, everything will be sent"),
-        Some(cursor) => {
+    match store.get_within(store::LAST_ID, MAX_VALUE)? {
+        Within::Missing => {
+            println!("  ok    Redis: there is no mqtt_sender:last_id, everything will be sent")
+        }
+        Within::Longer => println!("  warn  Redis: mqtt_sender:last_id is longer than 1 KiB"),
+        Within::Whole(cursor) => {
             let verdict = if crate::model::settings::parse_last_id(&cursor).is_ok() {
                 "ok  "
             } else {
                 "warn"
             };
-            println!("  {verdict}  Redis: mqtt_sender:last_id is {cursor:?}");
+            println!(
+                "  {verdict}  Redis: mqtt_sender:last_id is {}",
+                Quoted(&cursor)
+            );
         }
     }
     let hazards = store.hazards()?;
@@ -73,14 +92,26 @@ fn redis(config: &Config) -> Result<(), StoreError> {
 fn broker(config: &Config) -> Result<(), String> {
     let mut mqtt = config.mqtt.clone();
     mqtt.client_id += "-check";
-    let mut broker = Broker::new(&mqtt, None, 0);
-    let first = broker.next_version();
-    let connection = match broker.connect(|_| {}) {
-        // The fall-back to the older protocol.
-        Err(_) if broker.next_version() != first => broker.connect(|_| {}),
-        result => result,
+    let broker = Broker::new(&mqtt, None, 0);
+    let connect = |protocol| {
+        let attempt = Attempt {
+            protocol,
+            keep_alive: mqtt.keep_alive,
+            patience: PATIENCE,
+            will: false,
+        };
+        broker.connect(&attempt, |_| {}, || false)
     };
-    let mut connection = connection.map_err(|error| error.reason)?;
+    use NoConnectionKind::{Closed, OtherVersion, Silent};
+    let connection = match mqtt.version {
+        Version::V311 => connect(Protocol::V311),
+        Version::V5 => connect(Protocol::V5),
+        Version::Auto => connect(Protocol::V5).or_else(|error| match error.kind {
+            OtherVersion | Closed | Silent => connect(Protocol::V311),
+            _ => Err(error),
+        }),
+    };
+    let connection = connection.map_err(|error| error.reason)?;
     println!(
         "  ok    broker: connected to {}:{} ({})",
         mqtt.host,
@@ -88,9 +119,10 @@ fn broker(config: &Config) -> Result<(), String> {
         connection.protocol()
     );
     for filter in &mqtt.topics.commands {
-        connection.subscribe(filter).map_err(|reason| {
+        let subscribed = connection.subscribe(filter, PATIENCE, || false);
+        subscribed.map_err(|error| {
             format!(
-                "the subscription to {filter:?} was refused: {reason} (see the ACL of the broker)"
+                "the subscription to {filter:?} was refused: {error} (see the ACL of the broker)"
             )
         })?;
         println!("  ok    broker: subscribed to {filter:?}");

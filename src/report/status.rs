@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::model::status::{self, Record};
+use crate::model::status::{self, Record, seconds};
+use crate::model::stream::Waiting;
 use crate::model::stream_id::{Cursor, StreamId};
 use crate::store::{Store, StoreError};
 
@@ -33,6 +34,9 @@ impl Verdict {
 const SAMPLE: Duration = Duration::from_millis(500);
 /// Behind by so many intervals is trouble.
 const BEHIND: f64 = 10.0;
+
+/// From so many percent of `maxmemory` on, the buffer is in danger.
+const FULL: f64 = 80.0;
 
 /// A look at the service.
 struct Look {
@@ -87,7 +91,7 @@ fn look(store: &mut Store) -> Result<Option<Look>, StoreError> {
     }
     let mut record = live.record;
     record.last_id.clone_from(&live.cursor);
-    record.backlog = live.backlog.or(record.backlog);
+    record.backlog = live.backlog.map(Waiting::Exactly).or(record.backlog);
     if let Some(oldest) = live.oldest {
         record.oldest_age_seconds = status::now().saturating_sub(oldest.ms) / 1000;
     } else {
@@ -104,7 +108,7 @@ fn verdict(look: &Option<Look>) -> Verdict {
     match look {
         None => Verdict::Stale,
         Some(look) if !look.running => Verdict::Stale,
-        Some(look) if !look.record.connected || behind(&look.record) => Verdict::Troubled,
+        Some(look) if !look.record.link.connected || behind(&look.record) => Verdict::Troubled,
         Some(_) => Verdict::Well,
     }
 }
@@ -122,95 +126,110 @@ fn render_json(look: &Look, verdict: Verdict) -> String {
 }
 
 fn render(look: &Look, verdict: Verdict, colour: bool) -> String {
-    let Look {
-        record,
-        running,
-        rate,
-    } = look;
-    let paint = |text: String, code: &str| {
-        if colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
+    let paint = Paint { colour };
+    let record = &look.record;
+    let mut rows = vec![
+        ("service", service(look, &paint)),
+        ("broker", broker(look, &paint)),
+        ("sending", sending(record, &paint)),
+        ("backlog", backlog(record, look.rate)),
+        ("confirmed up to", confirmed(&record.last_id)),
+        ("sent since start", sent(record)),
+    ];
+    if let Some(percent) = record.redis_used_percent {
+        let words = format!("{percent:.0} % of maxmemory");
+        let words = if percent >= FULL {
+            paint.bad(words)
         } else {
-            text
+            words
+        };
+        rows.push(("Redis", words));
+    }
+    let mut trouble = |name, count: u64, words: &str| {
+        if count > 0 {
+            rows.push((name, paint.bad(format!("{count} measurements {words}"))));
         }
     };
-    let good = |text: String| paint(text, "32");
-    let bad = |text: String| paint(text, "31");
-    let mut rows: Vec<(&str, String)> = Vec::new();
-    let ago = seconds(status::now().saturating_sub(record.updated) / 1000);
-    rows.push((
-        "service",
-        match running {
-            true => format!("running, version {}", record.version),
-            false => bad(format!(
-                "not running; it last wrote {ago} ago (version {})",
-                record.version
-            )),
-        },
-    ));
-    rows.push((
-        "broker",
-        match (running, record.connected) {
-            (false, _) => "unknown".into(),
-            (true, true) => good("connected".into()),
-            (true, false) => bad(format!("not connected: {}", record.last_error)),
-        },
-    ));
-    let mode = if record.interval == 0.0 {
-        "at once".into()
-    } else {
-        format!("every {} s", record.interval)
-    };
-    rows.push((
-        "sending",
-        if record.enabled {
-            format!("on, {mode}")
-        } else {
-            bad("off".into())
-        },
-    ));
-    rows.push(("backlog", backlog(record, *rate)));
-    rows.push(("confirmed up to", confirmed(&record.last_id)));
-    rows.push((
-        "sent since start",
-        format!(
-            "{} measurements in {} messages",
-            record.sent_measurements, record.sent_messages
-        ),
-    ));
-    if record.lost > 0 {
-        rows.push((
-            "lost",
-            bad(format!(
-                "{} measurements were removed before they were sent",
-                record.lost
-            )),
-        ));
+    let counters = &record.counters;
+    trouble("lost", counters.lost, "were removed before they were sent");
+    trouble(
+        "dead letters",
+        counters.dead_letters,
+        "were refused by the broker",
+    );
+    if record.link.connected && !record.link.last_error.is_empty() {
+        rows.push(("last error", record.link.last_error.clone()));
     }
-    if record.dead_letters > 0 {
-        rows.push((
-            "dead letters",
-            bad(format!(
-                "{} measurements were refused by the broker",
-                record.dead_letters
-            )),
-        ));
-    }
-    if record.connected && !record.last_error.is_empty() {
-        rows.push(("last error", record.last_error.clone()));
-    }
-    if verdict == Verdict::Troubled && record.connected {
+    if verdict == Verdict::Troubled && record.link.connected {
+        let age = seconds(record.oldest_age_seconds);
         rows.push((
             "behind",
-            bad(format!(
-                "the oldest one waits for {}",
-                seconds(record.oldest_age_seconds)
-            )),
+            paint.bad(format!("the oldest one waits for {age}")),
         ));
     }
     rows.iter()
         .map(|(name, value)| format!("{name:18}{value}\n"))
         .collect()
+}
+
+/// Colours, where there is a terminal.
+struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    fn in_colour(&self, text: String, code: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text
+        }
+    }
+
+    fn good(&self, text: String) -> String {
+        self.in_colour(text, "32")
+    }
+
+    fn bad(&self, text: String) -> String {
+        self.in_colour(text, "31")
+    }
+}
+
+fn sent(record: &Record) -> String {
+    let counters = &record.counters;
+    format!(
+        "{} measurements in {} messages",
+        counters.sent_measurements, counters.sent_messages
+    )
+}
+
+fn service(look: &Look, paint: &Paint) -> String {
+    let version = &look.record.version;
+    if look.running {
+        return format!("running, version {version}");
+    }
+    let ago = seconds(status::now().saturating_sub(look.record.updated) / 1000);
+    paint.bad(format!(
+        "not running; it last wrote {ago} ago (version {version})"
+    ))
+}
+
+fn broker(look: &Look, paint: &Paint) -> String {
+    let link = &look.record.link;
+    match (look.running, link.connected) {
+        (false, _) => "unknown".into(),
+        (true, true) if link.protocol.is_empty() => paint.good("connected".into()),
+        (true, true) => paint.good(format!("connected (MQTT {})", link.protocol)),
+        (true, false) => paint.bad(format!("not connected: {}", link.last_error)),
+    }
+}
+
+fn sending(record: &Record, paint: &Paint) -> String {
+    match (record.enabled, record.interval) {
+        (false, _) => paint.bad("off".into()),
+        (true, 0.0) => "on, at once".into(),
+        (true, interval) => format!("on, every {interval} s"),
+    }
 }
 
 fn backlog(record: &Record, rate: Option<f64>) -> String {
@@ -224,13 +243,13 @@ fn backlog(record: &Record, rate: Option<f64>) -> String {
         };
     };
     let mut text = format!("{backlog} measurements");
-    if backlog > 0 {
+    if backlog.number() > 0 {
         text += &format!(", the oldest {} old", seconds(record.oldest_age_seconds));
     }
-    if let Some(rate) = rate.filter(|rate| *rate >= 1.0 && backlog > 0) {
+    if let Some(rate) = rate.filter(|rate| *rate >= 1.0 && backlog.number() > 0) {
         text += &format!(
             "; {rate:.0} a second, about {} to go",
-            seconds((backlog as f64 / rate) as u64)
+            seconds((backlog.number() as f64 / rate) as u64)
         );
     }
     text
@@ -256,19 +275,10 @@ fn when(id: StreamId) -> String {
     }
 }
 
-/// A time span in its two largest units.
-pub fn seconds(total: u64) -> String {
-    match total {
-        0..60 => format!("{total} s"),
-        60..3600 => format!("{} min {} s", total / 60, total % 60),
-        3600..86_400 => format!("{} h {} min", total / 3600, total / 60 % 60),
-        _ => format!("{} d {} h", total / 86_400, total / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::status::LinkPart;
 
     #[test]
     fn the_time_of_an_id_is_told_in_words() {
@@ -289,7 +299,10 @@ mod tests {
         let look = |running, connected, age, interval| {
             Some(Look {
                 record: Record {
-                    connected,
+                    link: LinkPart {
+                        connected,
+                        ..LinkPart::default()
+                    },
                     oldest_age_seconds: age,
                     interval,
                     ..Record::default()

@@ -2,68 +2,85 @@
 
 use ::redis::{RedisError, Value};
 
-use super::{StoreError, StreamState, TIMEOUT};
+use super::{StoreError, TIMEOUT};
 use crate::model::settings::{Raw, RawSettings};
+use crate::model::stream::{Extent, Stream};
 use crate::model::stream_id::StreamId;
+use crate::redis::reply::Walk;
 
+/// The next replies, as long as there are any.
+pub fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
+    std::iter::from_fn(|| walk.value().ok())
+}
+
+/// Three pairs of answers: whether the key exists, and its first bytes.
 pub fn raw_settings(answers: &mut impl Iterator<Item = Value>) -> RawSettings {
     RawSettings {
-        enabled: raw(answers.next()),
-        interval: raw(answers.next()),
-        last_id: raw(answers.next()),
+        enabled: raw(answers),
+        interval: raw(answers),
+        last_id: raw(answers),
     }
 }
 
-pub fn raw(answer: Option<Value>) -> Raw {
-    match answer {
-        Some(Value::BulkString(bytes)) => Raw::Text(String::from_utf8_lossy(&bytes).into_owned()),
+/// Whether the key exists, and its first bytes. It was looked for first: a key that comes into
+/// being between the two is seen, and none is taken for missing that is not.
+pub fn raw(answers: &mut impl Iterator<Item = Value>) -> Raw {
+    let exists = !matches!(answers.next(), Some(Value::Int(0)));
+    match answers.next() {
+        Some(Value::BulkString(bytes)) if exists || !bytes.is_empty() => Raw::from_bytes(bytes),
         Some(Value::ServerError(_)) => not_a_string(),
         _ => Raw::Missing,
     }
-}
-
-pub fn stream_state(answer: Option<Value>) -> Result<StreamState, StoreError> {
-    let info = match answer {
-        Some(Value::Array(info)) => info,
-        Some(Value::ServerError(error))
-            if error
-                .details()
-                .is_some_and(|text| text.contains("no such key")) =>
-        {
-            return Ok(StreamState::Absent);
-        }
-        Some(Value::ServerError(error)) => return Err(refused(error.into())),
-        _ => return Err(unexpected()),
-    };
-    let field = |name: &str| {
-        let at = info
-            .iter()
-            .step_by(2)
-            .position(|field| matches!(field, Value::BulkString(b) if b == name.as_bytes()))?;
-        info.get(2 * at + 1)
-    };
-    let number = |name: &str| match field(name) {
-        Some(Value::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    Ok(StreamState::Present {
-        newest: field("last-generated-id")
-            .and_then(id)
-            .ok_or_else(unexpected)?,
-        length: number("length").ok_or_else(unexpected)?,
-        added: number("entries-added"),
-        first: match field("first-entry") {
-            Some(Value::Array(parts)) => parts.first().and_then(id),
-            _ => None,
-        },
-    })
 }
 
 pub fn not_a_string() -> Raw {
     Raw::Unusable("the key does not hold a string".into())
 }
 
-pub fn id(value: &Value) -> Option<StreamId> {
+/// The state of the stream, as the script tells it, and how many nodes it has.
+///
+/// # Errors
+/// Redis refuses, as where the key holds something else.
+pub fn stream(answer: Option<Value>) -> Result<(Stream, u64), StoreError> {
+    let parts = match answer {
+        Some(Value::Int(0)) => return Ok((Stream::Absent, 0)),
+        Some(Value::Array(parts)) => parts,
+        Some(Value::ServerError(error)) => return Err(refused(error.into())),
+        _ => return Err(unexpected()),
+    };
+    let [newest, length, added, first, deleted, nodes] = parts.as_slice() else {
+        return Err(unexpected());
+    };
+    let extent = Extent {
+        newest: id(newest).ok_or_else(unexpected)?,
+        length: number(length).ok_or_else(unexpected)?,
+        added: number(added),
+        first: id(first),
+        deleted: id(deleted).unwrap_or(StreamId::ZERO),
+    };
+    Ok((Stream::Present(extent), number(nodes).unwrap_or(u64::MAX)))
+}
+
+/// How many entries were walked over, and the last of them.
+pub fn walked(answer: Value) -> Result<(u64, Option<StreamId>), StoreError> {
+    match answer {
+        Value::Array(parts) => match parts.as_slice() {
+            [count, last] => Ok((number(count).ok_or_else(unexpected)?, id(last))),
+            _ => Err(unexpected()),
+        },
+        Value::ServerError(error) => Err(refused(error.into())),
+        _ => Err(unexpected()),
+    }
+}
+
+pub fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn id(value: &Value) -> Option<StreamId> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         _ => None,
@@ -86,6 +103,13 @@ pub fn text_of(value: Option<Value>) -> String {
         Some(Value::SimpleString(text)) => text,
         _ => String::new(),
     }
+}
+
+/// The value of a line `<name>:<value>` of INFO.
+pub fn info<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 pub fn refused(error: RedisError) -> StoreError {

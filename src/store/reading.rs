@@ -1,29 +1,47 @@
-//! Reading the stream and the settings.
+//! Reading the stream and the settings. Nothing here needs memory in Redis, so it works on one
+//! that is full: no MULTI, and no command that could write.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ::redis::{ConnectionLike, Pipeline, RedisError, RedisResult, Value};
+use ::redis::{Pipeline, Value};
 
-use super::answers::{in_words, loading, raw_settings, refused, stream_state, unexpected};
+use super::answers::{loading, raw_settings, refused, stream, unexpected, values};
 use super::page::Page;
-use super::{ENABLED, INTERVAL, LAST_ID, Store, StoreError, StreamState, VALUES};
-use crate::model::settings::RawSettings;
-use crate::model::stream_id::{Cursor, StreamId};
+use super::scripts::call;
+use super::sizes;
+use super::{ENABLED, INTERVAL, LAST_ID, Store, StoreError, VALUES};
+use crate::model::settings::{MAX_VALUE, RawSettings};
+use crate::model::stream::Stream;
+use crate::model::stream_id::StreamId;
 use crate::redis::reply::Walk;
 
+/// Replies to the commands that read the settings.
+const SETTINGS_REPLIES: usize = 6;
+
+/// How entries are asked for.
+#[derive(Clone, Copy)]
+struct Ask {
+    start: StreamId,
+    end: StreamId,
+    count: usize,
+    /// XRANGE: the server does not stop by itself. Otherwise the budget of the script.
+    budget: Option<usize>,
+    step: usize,
+}
+
 impl Store {
-    /// The three settings in one round trip.
+    /// The three settings in one round trip, up to 1 KiB of each.
     ///
     /// # Errors
     /// As for every command: unreachable, or refused by Redis.
     pub fn settings(&mut self) -> Result<RawSettings, StoreError> {
-        let commands = settings_commands();
-        let (reply, at) = self.exchange(&commands, commands.len())?;
-        settings(&mut Walk::new(&reply, at))
+        let reply = self.exchange(&settings_commands(), SETTINGS_REPLIES, usize::MAX)?;
+        settings(&mut Walk::new(&reply, 0))
     }
 
-    /// The settings and a page of at most `count` entries behind `after`, in one round trip
-    /// and of one moment.
+    /// The settings, and entries behind `after`, in one round trip: at most `count`, and about
+    /// `max_bytes` of them as they come from Redis, but at least one. The state of the stream is
+    /// that of the same moment, or `None` where the stream has changed meanwhile.
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
@@ -31,26 +49,51 @@ impl Store {
         &mut self,
         after: StreamId,
         count: usize,
-    ) -> Result<(RawSettings, Page), StoreError> {
-        let mut commands = settings_commands();
-        commands.cmd("XINFO").arg("STREAM").arg(VALUES);
-        commands
-            .cmd("XRANGE")
-            .arg(VALUES)
-            .arg(Cursor::written(after))
-            .arg("+")
-            .arg("COUNT")
-            .arg(count);
-        let (reply, at) = self.transaction(&mut commands)?;
-        let mut walk = Walk::new(&reply, at);
-        let settings = raw_settings(&mut values(&mut walk));
-        let stream = Some(stream_state(walk.value().ok())?);
-        let at = walk.at();
-        Ok((settings, page(reply, at, stream)?))
+        max_bytes: usize,
+    ) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
+        self.survey()?;
+        let mut ask = self.ask((after, StreamId::MAX), count, max_bytes);
+        let mut read = self.read_page(ask);
+        if matches!(read, Err(StoreError::Unreachable(_))) && self.overran(ask) {
+            ask = self.ask((after, StreamId::MAX), count, max_bytes);
+            read = self.read_page(ask);
+        }
+        let (settings, state, page) = read?;
+        self.sizes.saw(&page);
+        Ok((settings, state, page))
     }
 
-    /// The settings, and then up to `count` entries behind `after` as soon as there is one, or
-    /// none after `patience`.
+    fn read_page(&mut self, ask: Ask) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
+        self.with_scripts(|store| {
+            // In a backlog that nobody adds to, the state at the end of the last page is the
+            // one before this page.
+            let before = store.state.take();
+            let mut commands = settings_commands();
+            if before.is_none() {
+                commands.add_command(call(&store.scripts.state, &[VALUES]));
+            }
+            store.add_read(&mut commands, ask);
+            commands.add_command(call(&store.scripts.state, &[VALUES]));
+            let reply = store.exchange_read(&commands, ask)?;
+            let mut walk = Walk::new(&reply, 0);
+            let settings = settings(&mut walk)?;
+            let before = match before {
+                Some(before) => before,
+                None => stream(walk.value().ok())?.0,
+            };
+            let at = walk.at();
+            walk.skip();
+            let (after, _) = stream(walk.value().ok())?;
+            let page = page(reply, at, ask, Some(after))?;
+            let state = (before == after).then_some(after);
+            store.state = state;
+            Ok((settings, state, page))
+        })
+    }
+
+    /// The settings, and then entries behind `after` as soon as there is one, or none after
+    /// `patience`. At most `count`, and only a few at once: what else is there comes with the
+    /// next page.
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
@@ -58,116 +101,159 @@ impl Store {
         &mut self,
         after: StreamId,
         count: usize,
+        max_bytes: usize,
         patience: Duration,
-    ) -> Result<(RawSettings, Page), StoreError> {
+    ) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
+        self.with_scripts(|store| store.wait_once(after, count, max_bytes, patience))
+    }
+
+    fn wait_once(
+        &mut self,
+        after: StreamId,
+        count: usize,
+        max_bytes: usize,
+        patience: Duration,
+    ) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
+        let ask = Ask {
+            budget: None,
+            ..self.ask((after, StreamId::MAX), count, max_bytes)
+        };
+        let few = count.clamp(1, ask.step);
         let mut commands = settings_commands();
         commands
             .cmd("XREAD")
             .arg("COUNT")
-            .arg(count)
+            .arg(few)
             .arg("BLOCK")
             .arg(patience.as_millis().max(1) as u64)
             .arg("STREAMS")
             .arg(VALUES)
             .arg(after.to_string());
-        let (reply, at) = self.exchange(&commands, commands.len())?;
-        let mut walk = Walk::new(&reply, at);
+        // Redis goes on with it at once when the wait is over.
+        commands.add_command(call(&self.scripts.state, &[VALUES]));
+        let reply = self.exchange(&commands, SETTINGS_REPLIES + 2, usize::MAX)?;
+        let mut walk = Walk::new(&reply, 0);
         let settings = settings(&mut walk)?;
-        // [[stream, [entry, …]]], or nil when the time is up.
         let mut at = walk.at();
+        walk.skip();
+        let state = stream(walk.value().ok())?.0;
+        let mut walk = Walk::new(&reply, at);
+        // [[stream, [entry, ...]]], or nil when the time is up.
         if walk.array() == Some(0) {
-            return Ok((settings, Page::default()));
+            return Ok((settings, None, Page::default()));
         }
         if walk.array() == Some(2) && walk.string().is_some() {
             at = walk.at();
         }
-        Ok((settings, page(reply, at, None)?))
+        let page = page(reply, at, Ask { count: few, ..ask }, None)?;
+        self.sizes.saw(&page);
+        Ok((settings, Some(state), page))
     }
 
-    /// The state of the stream.
+    /// Entries of a range, both ends included: at most `count`, and about `max_bytes` of them as
+    /// they come from Redis, but at least one.
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn stream(&mut self) -> Result<StreamState, StoreError> {
-        let mut command = ::redis::cmd("XINFO");
-        command.arg("STREAM").arg(VALUES);
-        let packed = command.get_packed_command();
-        let answer = self.connection()?.req_packed_command(&packed);
-        stream_state(Some(self.checked(answer)?))
-    }
-
-    /// The ID of the first entry behind `after`.
-    ///
-    /// # Errors
-    /// As for every command.
-    pub fn oldest(&mut self, after: StreamId) -> Result<Option<StreamId>, StoreError> {
-        Ok(self.range((after.next(), StreamId::MAX), 1)?.first())
-    }
-
-    /// At most `count` entries of a range, both ends included.
-    ///
-    /// # Errors
-    /// As for every command; `Refused` also where the stream is not a stream.
-    pub fn range(&mut self, range: (StreamId, StreamId), count: usize) -> Result<Page, StoreError> {
-        let mut commands = ::redis::pipe();
-        commands
-            .cmd("XRANGE")
-            .arg(VALUES)
-            .arg(range.0.to_string())
-            .arg(range.1.to_string())
-            .arg("COUNT")
-            .arg(count);
-        let (reply, at) = self.exchange(&commands, 1)?;
-        page(reply, at, None)
-    }
-
-    /// The replies to commands of one moment, and where the first of them begins.
-    pub(super) fn transaction(
+    pub fn range(
         &mut self,
-        commands: &mut Pipeline,
-    ) -> Result<(Vec<u8>, usize), StoreError> {
-        commands.atomic();
-        // MULTI and the commands are each answered for themselves, and EXEC with everything.
-        let (reply, at) = self.exchange(commands, commands.len() + 2)?;
-        let mut walk = Walk::new(&reply, at);
-        for _ in 0..=commands.len() {
-            succeeded(walk.value())?;
+        range: (StreamId, StreamId),
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        // Nothing has the ID zero.
+        let after = range.0.before();
+        self.survey()?;
+        let mut ask = self.ask((after, range.1), count, max_bytes);
+        let mut read = self.read_range(ask);
+        if matches!(read, Err(StoreError::Unreachable(_))) && self.overran(ask) {
+            ask = self.ask((after, range.1), count, max_bytes);
+            read = self.read_range(ask);
         }
-        if walk.array() != Some(commands.len()) {
-            succeeded(walk.value())?;
-            return Err(unexpected());
+        let page = read?;
+        self.sizes.saw(&page);
+        if page.is_empty() && ask.end < range.1 && ask.budget.is_none() {
+            // There was nothing as far as the survey went.
+            return self.read_range(self.ask((after, range.1), count, max_bytes));
         }
-        let at = walk.at();
-        Ok((reply, at))
+        Ok(page)
     }
 
-    /// The replies to a pipeline as they come, and where they begin: a status that waits goes
-    /// out ahead of it.
-    fn exchange(
-        &mut self,
-        pipeline: &Pipeline,
-        replies: usize,
-    ) -> Result<(Vec<u8>, usize), StoreError> {
-        let status = self.status.take();
-        let told = usize::from(status.is_some());
-        let mut packed = status.unwrap_or_default();
-        packed.extend(pipeline.get_packed_pipeline());
-        let answer = self.connection()?.exchange(&packed, told + replies);
-        let reply = self.checked(answer.map_err(RedisError::from))?;
-        let mut walk = Walk::new(&reply, 0);
-        if told == 1 {
-            let answer = walk.value().and_then(Value::extract_error);
-            self.status_refused = answer.err().as_ref().map(in_words);
-        }
-        let at = walk.at();
-        Ok((reply, at))
+    fn read_range(&mut self, ask: Ask) -> Result<Page, StoreError> {
+        self.with_scripts(|store| {
+            let mut commands = ::redis::pipe();
+            store.add_read(&mut commands, ask);
+            let reply = store.exchange_read(&commands, ask)?;
+            page(reply, 0, ask, None)
+        })
     }
-}
 
-fn succeeded(answer: RedisResult<Value>) -> Result<(), StoreError> {
-    answer
-        .and_then(Value::extract_error)
-        .map_or_else(|error| Err(refused(error)), |_| Ok(()))
+    /// The way to read `count` entries behind `after`; see `sizes`.
+    fn ask(&self, (after, last): (StreamId, StreamId), count: usize, max_bytes: usize) -> Ask {
+        let (start, end) = match after {
+            // There is none behind it, and Redis would call the range malformed.
+            StreamId::MAX => (StreamId::MAX, StreamId::ZERO),
+            after => (after.next(), last),
+        };
+        match self.sizes.plain(Instant::now(), after, max_bytes) {
+            Some((newest, most)) if after < StreamId::MAX => Ask {
+                start,
+                end: end.min(newest),
+                count: count.min(most),
+                budget: None,
+                step: sizes::STEP,
+            },
+            _ => Ask {
+                start,
+                end,
+                count: count.min(sizes::MAX_BOUNDED),
+                budget: Some(max_bytes.min(sizes::MAX_BUDGET)),
+                step: sizes::STEP,
+            },
+        }
+    }
+
+    fn add_read(&self, commands: &mut Pipeline, ask: Ask) {
+        let (start, end) = (ask.start.to_string(), ask.end.to_string());
+        match ask.budget {
+            None => {
+                commands
+                    .cmd("XRANGE")
+                    .arg(VALUES)
+                    .arg(start)
+                    .arg(end)
+                    .arg("COUNT")
+                    .arg(ask.count);
+            }
+            Some(budget) => {
+                let mut bounded = call(&self.scripts.bounded, &[VALUES]);
+                bounded
+                    .arg(start)
+                    .arg(end)
+                    .arg(ask.count)
+                    .arg(budget)
+                    .arg(ask.step);
+                commands.add_command(bounded);
+            }
+        }
+    }
+
+    fn exchange_read(&mut self, commands: &Pipeline, ask: Ask) -> Result<Vec<u8>, StoreError> {
+        let limit = match ask.budget {
+            None => sizes::MAX_REPLY,
+            Some(_) => usize::MAX,
+        };
+        self.exchange(commands, commands.len(), limit)
+    }
+
+    /// Whether this was asked for without a budget and the answer was too large.
+    fn overran(&mut self, ask: Ask) -> bool {
+        let overran = std::mem::take(&mut self.too_large) && ask.budget.is_none();
+        if overran {
+            self.sizes.overrun(Instant::now());
+        }
+        overran
+    }
 }
 
 /// The three settings, unless the server answers nothing at all.
@@ -177,26 +263,37 @@ fn settings(walk: &mut Walk) -> Result<RawSettings, StoreError> {
     Ok(raw_settings(&mut values(walk)))
 }
 
-pub(super) fn values(walk: &mut Walk) -> impl Iterator<Item = Value> {
-    std::iter::from_fn(|| walk.value().ok())
-}
-
 /// The page at this place of the replies, or why there is none.
-fn page(reply: Vec<u8>, at: usize, stream: Option<StreamState>) -> Result<Page, StoreError> {
+fn page(reply: Vec<u8>, at: usize, ask: Ask, state: Option<Stream>) -> Result<Page, StoreError> {
+    let mut walk = Walk::new(&reply, at);
     if reply.get(at) == Some(&b'-') {
-        succeeded(Walk::new(&reply, at).value())?;
+        let answer = walk.value().and_then(Value::extract_error);
+        return Err(answer.map_or_else(refused, |_| unexpected()));
     }
-    Page::new(reply, at, stream).ok_or_else(unexpected)
+    let mut cut = false;
+    if ask.budget.is_some() {
+        // [1 or 0, entries]
+        walk.array()
+            .filter(|parts| *parts == 2)
+            .ok_or_else(unexpected)?;
+        cut = matches!(walk.value(), Ok(Value::Int(1)));
+    }
+    let at = walk.at();
+    // XRANGE did not look behind the newest entry of the survey.
+    let beyond = match state {
+        Some(Stream::Present(extent)) => ask.budget.is_none() && extent.newest > ask.end,
+        _ => false,
+    };
+    let page = Page::new(reply, at).ok_or_else(unexpected)?;
+    let more = cut || beyond || page.len() == ask.count;
+    Ok(page.with_more(more))
 }
 
 fn settings_commands() -> Pipeline {
     let mut commands = ::redis::pipe();
-    commands
-        .cmd("GET")
-        .arg(ENABLED)
-        .cmd("GET")
-        .arg(INTERVAL)
-        .cmd("GET")
-        .arg(LAST_ID);
+    for key in [ENABLED, INTERVAL, LAST_ID] {
+        commands.cmd("EXISTS").arg(key);
+        commands.cmd("GETRANGE").arg(key).arg(0).arg(MAX_VALUE);
+    }
     commands
 }

@@ -1,58 +1,192 @@
-//! The scripts that Redis runs: each does as one step what would be wrong in two.
+//! The scripts that Redis runs: each does as one step what would be wrong in two, or keeps in
+//! Redis what need not leave it.
+//!
+//! A script runs to its end, and nobody else is served meanwhile: what a script reads is bounded
+//! by entries and by bytes. Reads use `pcall` so that an error arrives as the server words it.
+
+use ::redis::{Cmd, Script};
+
+/// The state of the stream, in numbers and IDs only: XINFO alone would send the first and the
+/// last entry along, and with FULL it does not even touch the last one. KEYS: stream. Answers 0 where there is none, else the newest ID, length,
+/// entries added (-1: not counted), first ID (empty: none), largest deleted ID, nodes.
+const STATE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local info = redis.pcall('XINFO', 'STREAM', KEYS[1], 'FULL', 'COUNT', 1)
+if info.err then return info end
+local state = {}
+for i = 1, #info, 2 do state[info[i]] = info[i + 1] end
+local first = state['entries'][1]
+return {state['last-generated-id'], state['length'], state['entries-added'] or -1,
+    first and first[1] or '', state['max-deleted-entry-id'] or '0-0', state['radix-tree-keys']}";
+
+/// Entries up to a budget of bytes, whatever their sizes. They are read a few at a time, one at
+/// a time behind a large one. KEYS: stream. ARGV: start, end, most entries, budget, entries at a
+/// time. Answers 1 if it stopped at the budget (else 0), and the entries, at least one.
+const BOUNDED: &str = r"
+local start, left, budget = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+local most, step, n, bytes, entries = tonumber(ARGV[5]), 1, 0, 0, {}
+while left > 0 do
+    local asked = math.min(step, left)
+    local part = redis.pcall('XRANGE', KEYS[1], start, ARGV[2], 'COUNT', asked)
+    if part.err then return part end
+    local before = bytes
+    for i = 1, #part do
+        local fields = part[i][2]
+        for j = 1, #fields do bytes = bytes + #fields[j] + 16 end
+        bytes = bytes + 32
+        if n > 0 and bytes > budget then return {1, entries} end
+        n = n + 1
+        entries[n] = part[i]
+    end
+    if #part < asked then return {0, entries} end
+    local last = part[#part][1]
+    if last == '18446744073709551615-18446744073709551615' then return {0, entries} end
+    start, left = '(' .. last, left - #part
+    if bytes - before > 32768 then step = 1 else step = math.min(2 * step, most) end
+end
+return {0, entries}";
+
+/// Walks over entries in either direction without sending them. KEYS: stream. ARGV: XRANGE or
+/// XREVRANGE, where to begin and to end, most entries, budget of bytes, entries at a time.
+/// Answers how many there were and the ID of the last of them.
+const WALK: &str = r"
+local start, left, budget = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
+local most, step, n, id = tonumber(ARGV[6]), 1, 0, ''
+while left > 0 and budget > 0 do
+    local asked = math.min(step, left)
+    local part = redis.pcall(ARGV[1], KEYS[1], start, ARGV[3], 'COUNT', asked)
+    if part.err then return part end
+    if #part == 0 then break end
+    local bytes = 0
+    for i = 1, #part do
+        local fields = part[i][2]
+        bytes = bytes + 32 + 16 * #fields
+        for j = 2, #fields, 2 do bytes = bytes + #fields[j] end
+    end
+    n, id, budget, left = n + #part, part[#part][1], budget - bytes, left - #part
+    if #part < asked or id == '18446744073709551615-18446744073709551615' then break end
+    start = '(' .. id
+    if bytes > 32768 then step = 1 else step = math.min(2 * step, most) end
+end
+return {n, id}";
+
+/// Fields of a hash; what is longer than 1 KiB counts as absent. KEYS: hash. ARGV: names.
+const FIELDS: &str = r"
+local found = {}
+for i = 1, #ARGV do
+    found[i] = ''
+    local length = redis.pcall('HSTRLEN', KEYS[1], ARGV[i])
+    if type(length) == 'table' then return length end
+    if length <= 1024 then found[i] = redis.call('HGET', KEYS[1], ARGV[i]) or '' end
+end
+return found";
 
 /// Sets the cursor if it still is what this program last read or wrote (or already what it is
-/// about to write, after an answer that got lost), and with it, as one, the position in the
-/// account and the copies of poison. KEYS: cursor, status, stream, dead letters. ARGV: 1 if the
-/// cursor is expected to exist, its expected value, its new value, the position, and pairs of
-/// ID and reason.
-/// Answers 1, or the type and the value that stand in the way.
-pub const SAVE: &str = r"
-local type = redis.call('TYPE', KEYS[1]).ok
-if type ~= 'none' and type ~= 'string' then return {type} end
-local now = redis.call('GET', KEYS[1])
-if now == ARGV[3] then return 1 end
-if ARGV[1] == '1' and now ~= ARGV[2] or ARGV[1] == '0' and now then return {type, now} end
-for i = 5, #ARGV, 2 do
-    local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
-    if entry then
-        local copy = {}
-        for j = 1, #entry[2], 2 do
-            local name = entry[2][j]
-            if name == '_id' or name == '_reason' then name = '_' .. name end
-            copy[j], copy[j + 1] = name, entry[2][j + 1]
-        end
-        redis.call('XADD', KEYS[4], '*', '_id', ARGV[i], '_reason', ARGV[i + 1], unpack(copy))
-    end
-end
-redis.call('SET', KEYS[1], ARGV[3])
-redis.pcall('HSET', KEYS[2], 'position', ARGV[4])
-if #ARGV > 4 then redis.pcall('HINCRBY', KEYS[2], 'dead_letters', (#ARGV - 4) / 2) end
+/// about to write, after an answer that got lost), and with it, as one, what belongs to it in
+/// the status. KEYS: cursor, status. ARGV: 1 if the cursor is expected to exist, the first bytes
+/// of its expected value, its new value, and pairs of field and value for the status.
+/// Answers 1, or the type and the first bytes of what stands in the way.
+const SAVE: &str = r"
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= 'string' then return {kind} end
+local now = redis.call('GETRANGE', KEYS[1], 0, 1024)
+local written = kind == 'string' and now == ARGV[3]
+local expected = (ARGV[1] == '1') == (kind == 'string') and now == ARGV[2]
+if not written and not expected then return {kind, now} end
+ROOM
+if not written then redis.call('SET', KEYS[1], ARGV[3]) end
+for i = 4, #ARGV, 2 do redis.pcall('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 return 1";
 
-/// Trims the stream so that a number of sent entries stay, unless somebody has moved the cursor
-/// meanwhile: what lies behind it is not sent any more. ARGV: the cursor as it is stored, its
-/// ID, the ID behind it, the number. Answers how many were removed.
-pub const TRIM: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local keep = tonumber(ARGV[4])
-local from = ARGV[3]
-if keep > 0 then
-    local kept = redis.call('XREVRANGE', KEYS[2], ARGV[2], '-', 'COUNT', keep)
-    if #kept < keep then return 0 end
-    from = kept[keep][1]
-end
-return redis.call('XTRIM', KEYS[2], 'MINID', from)";
+/// On Redis 7 and later a script says for itself that it may write although memory is full.
+const MAY_EXCEED: &str = "#!lua flags=allow-oom";
+/// Before that, a script that has written something may go on writing. The field never exists.
+const FIRST_WRITE: &str = "redis.pcall('HDEL', KEYS[2], 'room')";
 
-/// Counts a slice of a range and says where it ends, without sending the entries.
-pub const COUNT: &str = r"
-local slice = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
-if #slice == 0 then return {0, ''} end
-return {#slice, slice[#slice][1]}";
+/// Trims a slice of what is sent, unless somebody has moved the cursor meanwhile: what lies
+/// behind it is not sent any more. Whole nodes first, which costs Redis nothing for their
+/// entries; what is left in the last one in the end. KEYS: cursor, stream. ARGV: the cursor as
+/// it is stored, the first ID to keep, entries, the ID of the cursor, the entries that were ever
+/// added up to it at least: another stream is left alone. Answers how many were removed, and 1 if there
+/// is more.
+const TRIM: &str = r"
+if redis.call('GETRANGE', KEYS[1], 0, 1024) ~= ARGV[1] then return {0, 0} end
+local info = redis.pcall('XINFO', 'STREAM', KEYS[2], 'FULL', 'COUNT', 1)
+if info.err then return info end
+local state = {}
+for i = 1, #info, 2 do state[info[i]] = info[i + 1] end
+if (state['entries-added'] or 0) < tonumber(ARGV[5]) then return {0, 0} end
+local function parts(id)
+    local ms, seq = string.match(id, '(%d+)-(%d+)')
+    return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
+end
+if parts(state['last-generated-id']) < parts(ARGV[4]) then return {0, 0} end
+local removed = redis.pcall('XTRIM', KEYS[2], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3])
+if type(removed) == 'table' then return removed end
+if 2 * removed > tonumber(ARGV[3]) then return {removed, 1} end
+return {removed + redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2]), 0}";
+
+/// Whether one of the last copies is that of a measurement. KEYS: dead letters. ARGV: its ID.
+const COPIED: &str = r"
+local start = '+'
+for _ = 1, 4 do
+    local copy = redis.pcall('XREVRANGE', KEYS[1], start, '-', 'COUNT', 1)
+    if copy.err then return copy end
+    if not copy[1] then return 0 end
+    if copy[1][2][1] == '_id' and copy[1][2][2] == ARGV[1] then return 1 end
+    start = '(' .. copy[1][1]
+end
+return 0";
 
 /// Sets or deletes a key unless it holds something other than a string: without a gap between
 /// looking and writing. ARGV: the value, or nothing. Answers 1 or the type that is in the way.
-pub const SET: &str = r"
-local type = redis.call('TYPE', KEYS[1]).ok
-if type ~= 'none' and type ~= 'string' then return type end
+const SET: &str = r"
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and kind ~= 'string' then return kind end
 if ARGV[1] then redis.call('SET', KEYS[1], ARGV[1]) else redis.call('DEL', KEYS[1]) end
 return 1";
+
+/// All scripts, with the hashes under which Redis keeps them.
+pub struct Scripts {
+    pub state: Script,
+    pub bounded: Script,
+    pub walk: Script,
+    pub fields: Script,
+    pub save: Script,
+    /// `save` for servers that do not know of its flag.
+    pub save_before_7: Script,
+    pub trim: Script,
+    pub copied: Script,
+    pub set: Script,
+}
+
+impl Scripts {
+    pub fn new() -> Scripts {
+        let flagged = format!("{MAY_EXCEED}\n{}", SAVE.replace("ROOM", ""));
+        Scripts {
+            state: Script::new(STATE),
+            bounded: Script::new(BOUNDED),
+            walk: Script::new(WALK),
+            fields: Script::new(FIELDS),
+            save: Script::new(&flagged),
+            save_before_7: Script::new(&SAVE.replace("ROOM", FIRST_WRITE)),
+            trim: Script::new(TRIM),
+            copied: Script::new(COPIED),
+            set: Script::new(SET),
+        }
+    }
+}
+
+/// A call by hash, for a pipeline.
+pub fn call(script: &Script, keys: &[&str]) -> Cmd {
+    let mut command = ::redis::cmd("EVALSHA");
+    command.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    command
+}
+
+/// What brings the scripts to a server that does not have them.
+pub fn load(pipeline: &mut ::redis::Pipeline) {
+    for code in [STATE, BOUNDED, WALK, FIELDS, COPIED] {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(code);
+    }
+}

@@ -4,11 +4,14 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod certificates;
+pub mod packet;
 pub mod proxy;
 pub mod receiver;
 pub mod schedule;
+pub mod scripted;
 pub mod servers;
 pub mod service;
+pub mod stream;
 pub mod supervisor;
 
 use std::time::{Duration, Instant};

@@ -102,6 +102,17 @@ impl Receiver {
             .collect()
     }
 
+    /// Replies from this one on, counted from 0.
+    pub fn replies_from(&self, first: usize) -> Vec<serde_json::Value> {
+        let seen = self.seen.lock().expect("seen");
+        let replies = seen.messages.iter();
+        replies
+            .filter(|message| message.topic == "iot-projekt/device/u1/response")
+            .skip(first)
+            .map(|reply| serde_json::from_slice(&reply.payload).expect("JSON"))
+            .collect()
+    }
+
     /// Messages of any kind so far.
     pub fn total_messages(&self) -> usize {
         self.seen.lock().expect("seen").messages.len()

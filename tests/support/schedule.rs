@@ -1,8 +1,10 @@
 //! A seeded schedule of faults against the real binary, with a proxy between it and both
 //! servers, and the ledger that is drawn up at the end.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+mod fault;
+mod ledger;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,8 +12,12 @@ use std::time::{Duration, Instant};
 
 use mqtt_handler::model::stream_id::StreamId;
 
+use fault::{FAULTS, Fault};
+use ledger::Ledger;
+
 use super::proxy::{Behaviour, Proxy};
 use super::receiver::first_arrivals;
+use super::stream::ids;
 use super::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
 
 /// Measurements in one list, at most.
@@ -19,9 +25,13 @@ const LIST: u64 = 200;
 const PER_SECOND: u64 = 200;
 
 /// SplitMix64: small, and the same on every machine.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -30,120 +40,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
     fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from))
-    }
-}
-
-const FAULTS: [&str; 17] = [
-    "service killed",
-    "service terminated",
-    "broker restarted",
-    "broker frozen",
-    "broker frozen, service killed",
-    "connection cut",
-    "black hole, both ways",
-    "black hole, to the broker",
-    "black hole, from the broker",
-    "connections refused",
-    "latency",
-    "trickle",
-    "Redis restarted",
-    "Redis frozen",
-    "Redis loading",
-    "Redis clients killed",
-    "enabled toggled",
-];
-/// Done by the schedule as well, but counted apart: it repeats measurements on purpose.
-const REWIND: &str = "cursor rewound";
-
-/// What a run has shown.
-#[derive(Default)]
-pub struct Ledger {
-    pub seed: u64,
-    pub time: Duration,
-    pub faults: BTreeMap<&'static str, u64>,
-    pub produced: u64,
-    pub received: u64,
-    pub lost: u64,
-    /// The cursor has reached the end of the stream.
-    pub confirmed: bool,
-    /// Stalls of the receiver's own connection.
-    pub stalls: u64,
-    /// What the service itself says was removed by others: nobody did.
-    pub told_lost: u64,
-    pub out_of_order: u64,
-    pub repeated: u64,
-    pub repeats_allowed: u64,
-    pub reconnects: u64,
-    pub log_lines: u64,
-    pub peak_memory: u64,
-    /// Descriptors and threads of the last process, after its start and at the end.
-    pub descriptors: (usize, usize),
-    pub threads: (u64, u64),
-}
-
-impl fmt::Display for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "seed {}, {:.0} min",
-            self.seed,
-            self.time.as_secs_f64() / 60.0
-        )?;
-        for (fault, count) in &self.faults {
-            writeln!(f, "{fault:32} {count:9}")?;
-        }
-        for (name, value) in [
-            ("faults", self.faults.values().sum()),
-            ("produced", self.produced),
-            ("received", self.received),
-            ("lost", self.lost),
-            ("told as lost", self.told_lost),
-            ("out of order", self.out_of_order),
-            ("repeated", self.repeated),
-            ("repeats allowed", self.repeats_allowed),
-            ("stalls of the receiver", self.stalls),
-            ("reconnects to the broker", self.reconnects),
-            ("log lines", self.log_lines),
-            ("peak memory, KiB", self.peak_memory),
-        ] {
-            writeln!(f, "{name:32} {value:9}")?;
-        }
-        writeln!(
-            f,
-            "{:32} {:>4} {:>4}",
-            "descriptors, begin and end", self.descriptors.0, self.descriptors.1
-        )?;
-        write!(
-            f,
-            "{:32} {:>4} {:>4}",
-            "threads, begin and end", self.threads.0, self.threads.1
-        )
-    }
-}
-
-impl Ledger {
-    /// What must hold after any schedule.
-    pub fn check(&self) {
-        assert!(self.confirmed, "not all confirmed\n{self}");
-        assert_eq!(self.lost, 0, "lost\n{self}");
-        assert_eq!(self.told_lost, 0, "told as lost\n{self}");
-        assert_eq!(self.out_of_order, 0, "out of order\n{self}");
-        assert!(self.repeated <= self.repeats_allowed, "repeated\n{self}");
-        assert!(
-            self.log_lines as f64 <= 5.0 * self.time.as_secs_f64() + 100.0,
-            "log lines\n{self}"
-        );
-        assert!(
-            self.descriptors.1 <= self.descriptors.0 + 4,
-            "descriptors\n{self}"
-        );
-        assert!(self.threads.1 <= self.threads.0 + 1, "threads\n{self}");
     }
 }
 
@@ -216,12 +118,12 @@ impl Rig {
 
     fn fault(&mut self) {
         let rewind = self.random.below(25) == 0;
-        let name = if rewind {
-            REWIND
+        let fault = if rewind {
+            Fault::CursorRewound
         } else {
             FAULTS[self.random.below(FAULTS.len() as u64) as usize]
         };
-        *self.ledger.faults.entry(name).or_default() += 1;
+        *self.ledger.faults.entry(fault.name()).or_default() += 1;
         // Each fault may repeat one list, and the broker one more to the receiver.
         self.ledger.repeats_allowed += 2 * LIST;
         let time = self.random.millis(300, 5000);
@@ -236,30 +138,30 @@ impl Rig {
             // What was swallowed leaves a gap in the stream of bytes: no network heals that.
             self.mqtt_proxy.cut();
         };
-        match name {
-            "service killed" => self.restart(false),
-            "service terminated" => self.restart(true),
-            "broker restarted" => {
+        match fault {
+            Fault::ServiceKilled => self.restart(false),
+            Fault::ServiceTerminated => self.restart(true),
+            Fault::BrokerRestarted => {
                 self.broker.stop();
                 std::thread::sleep(time / 3);
                 self.broker.start_again();
             }
-            "broker frozen" => {
+            Fault::BrokerFrozen => {
                 self.broker.freeze();
                 std::thread::sleep(time);
                 self.broker.thaw();
             }
-            "broker frozen, service killed" => {
+            Fault::BrokerFrozenServiceKilled => {
                 self.broker.freeze();
                 std::thread::sleep(time / 3);
                 self.restart(false);
                 self.broker.thaw();
             }
-            "connection cut" => self.mqtt_proxy.cut(),
-            "black hole, both ways" => hole(true, true),
-            "black hole, to the broker" => hole(true, false),
-            "black hole, from the broker" => hole(false, true),
-            "connections refused" => {
+            Fault::ConnectionCut => self.mqtt_proxy.cut(),
+            Fault::HoleBothWays => hole(true, true),
+            Fault::HoleToBroker => hole(true, false),
+            Fault::HoleFromBroker => hole(false, true),
+            Fault::ConnectionsRefused => {
                 self.mqtt_proxy.set(Behaviour {
                     refuse: true,
                     ..Behaviour::default()
@@ -268,45 +170,45 @@ impl Rig {
                 std::thread::sleep(time);
                 self.mqtt_proxy.heal();
             }
-            "latency" => self.slowly(
+            Fault::Latency => self.slowly(
                 Behaviour {
                     latency: Duration::from_millis(150),
                     ..Behaviour::default()
                 },
                 time,
             ),
-            "trickle" => self.slowly(
+            Fault::Trickle => self.slowly(
                 Behaviour {
                     rate: 10_000,
                     ..Behaviour::default()
                 },
                 time,
             ),
-            "Redis restarted" => {
+            Fault::RedisRestarted => {
                 self.redis.stop();
                 std::thread::sleep(time / 3);
                 self.redis.start_again();
             }
-            "Redis frozen" => {
+            Fault::RedisFrozen => {
                 self.redis.freeze();
                 std::thread::sleep(time * 2);
                 self.redis.thaw();
             }
-            "Redis loading" => {
+            Fault::RedisLoading => {
                 self.redis.stop();
                 self.redis.start_loading(time / 2);
             }
-            "Redis clients killed" => {
+            Fault::RedisClientsKilled => {
                 let _: u64 = self
                     .redis
                     .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
             }
-            "enabled toggled" => {
+            Fault::EnabledToggled => {
                 self.redis.set("mqtt_sender:enabled", "0");
                 std::thread::sleep(time);
                 self.redis.set("mqtt_sender:enabled", "1");
             }
-            _ => self.rewind(),
+            Fault::CursorRewound => self.rewind(),
         }
     }
 
@@ -369,7 +271,7 @@ impl Rig {
     /// Lets everything recover and compares what was produced with what was received.
     fn settle(mut self, begun: Instant) -> Ledger {
         self.redis.set("mqtt_sender:enabled", "1");
-        let produced: Vec<(u64, u64)> = self.stream();
+        let produced = ids(&self.redis);
         let last = produced
             .last()
             .map(|(ms, seq)| format!("({ms}-{seq}"))
@@ -394,9 +296,9 @@ impl Rig {
         self.ledger.threads.1 = self.service.threads();
         let told: Option<String> = self.redis.command(&["HGET", "mqtt_sender:status", "lost"]);
         self.ledger.told_lost = told.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let ids = self.receiver.ids();
-        let arrived: HashSet<(u64, u64)> = ids.iter().copied().collect();
-        let first = first_arrivals(&ids);
+        let received = self.receiver.ids();
+        let arrived: HashSet<(u64, u64)> = received.iter().copied().collect();
+        let first = first_arrivals(&received);
         self.ledger.time = begun.elapsed();
         self.ledger.produced = produced.len() as u64;
         self.ledger.received = arrived.len() as u64;
@@ -412,7 +314,7 @@ impl Rig {
         }
         self.ledger.out_of_order =
             first.windows(2).filter(|pair| pair[1] <= pair[0]).count() as u64;
-        self.ledger.repeated = (ids.len() - arrived.len()) as u64;
+        self.ledger.repeated = (received.len() - arrived.len()) as u64;
         if !self.ledger.confirmed {
             let log = self.service.log();
             eprintln!(
@@ -421,28 +323,6 @@ impl Rig {
             );
         }
         self.ledger
-    }
-
-    fn stream(&self) -> Vec<(u64, u64)> {
-        let mut all: Vec<(u64, u64)> = Vec::new();
-        loop {
-            let from = all
-                .last()
-                .map_or("-".to_string(), |(ms, seq)| format!("({ms}-{seq}"));
-            let page: Vec<(String, Vec<String>)> =
-                self.redis
-                    .command(&["XRANGE", "measurement:values", &from, "+", "COUNT", "10000"]);
-            if page.is_empty() {
-                return all;
-            }
-            all.extend(page.iter().map(|(id, _)| {
-                let (ms, seq) = id.split_once('-').expect("an ID");
-                (
-                    ms.parse::<u64>().expect("ms"),
-                    seq.parse::<u64>().expect("seq"),
-                )
-            }));
-        }
     }
 }
 

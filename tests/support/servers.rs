@@ -125,7 +125,9 @@ impl Redis {
     }
 
     fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
-        let mut command = Command::new("redis-server");
+        // Another server or version, such as one of Redis 6.2 or Valkey.
+        let server = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+        let mut command = Command::new(server);
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(folder)

@@ -194,6 +194,11 @@ pub fn thread_cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// Whether memory says anything: AddressSanitizer keeps for a while what was freed.
+pub fn memory_counts() -> bool {
+    std::env::var_os("ASAN_OPTIONS").is_none()
+}
+
 /// Open descriptors of a process.
 pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

@@ -1,0 +1,221 @@
+//! Accounts for every entry that was ever added to the stream, so that measurements which
+//! somebody else removed before they were sent are counted, exactly, and told.
+//!
+//! Redis 7 says how many entries were ever added and how many there are, so it is known how many
+//! were ever removed. This program knows how many entries lie up to the frontier, in the order in
+//! which they were added. On older servers there is no such count, and the account stays silent.
+//!
+//! The counts also prove that a stream is another one than before (deleted and written anew),
+//! whatever its IDs are:
+//! - fewer entries were ever added than were read, or than at the last look, or
+//! - more lie behind the place of reading than were added since, or
+//! - none up to that place are left, although fewer were removed than were read, or
+//! - more lie up to that place than were read.
+
+use crate::model::stream::{Extent, Stream};
+use crate::model::stream_id::StreamId;
+
+/// A look at the stream from the place up to which it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    pub stream: Stream,
+    /// Everything up to here was read.
+    pub place: StreamId,
+    /// Entries behind the frontier that were read: in flight, held back or prepared.
+    pub ahead: u64,
+    /// Entries behind `place` that are seen now.
+    pub page: u64,
+    /// There are no more than these.
+    pub at_end: bool,
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Nothing,
+    /// So many measurements were removed before they were sent.
+    Lost(u64),
+    /// The stream is gone, and with it so many unsent measurements.
+    Gone(u64),
+    /// It is another stream. So many unsent measurements of the old one are gone.
+    Anew(u64),
+    /// Somebody has changed the counts themselves: the account has to be made anew.
+    Recount,
+}
+
+/// The account of one stream.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Entries ever added up to the frontier, those that were lost included.
+    accounted: Option<u64>,
+    /// The largest that it ever was in this stream: what was confirmed stays so.
+    most: u64,
+    /// The last look.
+    seen: Option<Seen>,
+    /// Something that was read has to be read again since then.
+    put_back: bool,
+    /// Nothing was missing up to here when the counts were compared to the end last.
+    matched: StreamId,
+    /// Entries that are ahead of the frontier and belong to a stream that no longer exists.
+    orphans: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    first: Option<StreamId>,
+    newest: StreamId,
+    added: u64,
+}
+
+impl Account {
+    /// Starts over with a known number, or `None` where nothing is known.
+    pub fn set(&mut self, accounted: Option<u64>) {
+        self.accounted = accounted;
+        self.most = 0;
+        self.seen = None;
+        self.matched = StreamId::ZERO;
+    }
+
+    /// Goes on from a place in the same stream that may lie before the frontier: what is stored.
+    pub fn resume(&mut self, accounted: u64) {
+        self.accounted = Some(accounted);
+        self.put_back = true;
+    }
+
+    /// Entries up to the frontier, where known.
+    pub fn accounted(&self) -> Option<u64> {
+        self.accounted
+    }
+
+    /// The frontier has moved over so many entries.
+    pub fn passed(&mut self, count: u64) {
+        let orphans = self.orphans.min(count);
+        self.orphans -= orphans;
+        if let Some(accounted) = &mut self.accounted {
+            *accounted += count - orphans;
+            self.most = self.most.max(*accounted);
+        }
+    }
+
+    /// An answer has come for what a rewind had forgotten. Returns what is lost with it.
+    pub fn forgotten_answered(&mut self, delivered: bool) -> u64 {
+        let orphans = std::mem::take(&mut self.orphans);
+        if delivered { 0 } else { orphans }
+    }
+
+    /// Of what was read, `before` entries, only `still_ahead` are held in memory: the rest waits
+    /// again. Returns what is lost with it: it cannot be read again.
+    pub fn dropped(&mut self, before: u64, still_ahead: u64) -> u64 {
+        let lost = self.orphans.saturating_sub(still_ahead);
+        self.orphans -= lost;
+        self.put_back |= before > still_ahead + lost;
+        lost
+    }
+
+    /// Compares a look with the account, and corrects the account by what it finds.
+    pub fn look(&mut self, view: &View) -> Finding {
+        let extent = match view.stream {
+            Stream::Present(extent) if extent.added != Some(0) => extent,
+            // A group of consumers can make a stream in which nothing ever was.
+            Stream::Present(_) | Stream::Absent => return self.gone(view.ahead),
+        };
+        let Some(added) = extent.added else {
+            return Finding::Nothing;
+        };
+        let Some(accounted) = self.accounted else {
+            return Finding::Nothing;
+        };
+        let read = accounted + view.ahead.saturating_sub(self.orphans);
+        let removed = added.saturating_sub(extent.length);
+        // Nothing of what was read is left.
+        let all_gone = extent.first.is_none_or(|first| first > view.place);
+        // The count of a stream never falls.
+        let fewer = added < read || self.seen.is_some_and(|seen| added < seen.added);
+        let more_below = view.at_end && extent.length.saturating_sub(view.page) > read;
+        if fewer || more_below || read + view.page > added || all_gone && removed < read {
+            if fewer && self.same_stream(&extent) {
+                self.set(None);
+                return Finding::Recount;
+            }
+            return self.anew(view.ahead);
+        }
+        let missing = match (all_gone, view.at_end) {
+            (true, _) => removed - read,
+            (false, true) => added - read - view.page,
+            (false, false) => 0,
+        };
+        // Otherwise it is the count that was changed (XSETID). What was deleted may lie before this
+        // place: pages that do not reach the end do not show that something is missing.
+        let is_loss =
+            extent.deleted > self.matched || all_gone && (self.put_back || self.moved(&extent));
+        if all_gone || view.at_end {
+            self.matched = view.place;
+            self.put_back = false;
+        }
+        self.accounted = Some(accounted + missing);
+        self.seen = Some(Seen {
+            first: extent.first,
+            newest: extent.newest,
+            added,
+        });
+        if missing > 0 && is_loss {
+            Finding::Lost(missing)
+        } else {
+            Finding::Nothing
+        }
+    }
+
+    /// More may wait than at the last look.
+    pub fn waits(&mut self, extent: &Extent) {
+        let (Some(seen), Some(added)) = (&mut self.seen, extent.added) else {
+            return;
+        };
+        if added >= seen.added && extent.first == seen.first {
+            seen.added = added;
+        }
+    }
+
+    fn same_stream(&self, extent: &Extent) -> bool {
+        self.seen.is_some_and(|seen| {
+            seen.first.is_some() && seen.first == extent.first && seen.newest <= extent.newest
+        })
+    }
+
+    /// Whether entries may have come or gone since the last look.
+    fn moved(&self, extent: &Extent) -> bool {
+        self.seen
+            .is_none_or(|seen| seen.first != extent.first || seen.newest != extent.newest)
+    }
+
+    /// Entries that waited by the last look: neither behind the frontier, where it ever was, nor
+    /// ahead of it.
+    fn take_waiting(&mut self, ahead: u64) -> u64 {
+        let read = self.accounted.unwrap_or(0) + ahead;
+        let most = std::mem::take(&mut self.most);
+        let seen = self.seen.take().map_or(0, |seen| seen.added);
+        seen.saturating_sub(read.max(most))
+    }
+
+    fn gone(&mut self, ahead: u64) -> Finding {
+        let lost = self.take_waiting(ahead);
+        if self.accounted.is_some() {
+            self.accounted = Some(0);
+            self.orphans = ahead;
+        }
+        if lost > 0 {
+            Finding::Gone(lost)
+        } else {
+            Finding::Nothing
+        }
+    }
+
+    /// The stream is another one, of which nothing was read.
+    pub fn anew(&mut self, ahead: u64) -> Finding {
+        let lost = self.take_waiting(ahead);
+        if self.accounted.is_some() {
+            self.accounted = Some(0);
+        }
+        self.orphans = ahead;
+        Finding::Anew(lost)
+    }
+}

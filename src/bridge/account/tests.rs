@@ -1,0 +1,238 @@
+use super::*;
+
+fn id(ms: u64) -> StreamId {
+    StreamId::new(ms, 0)
+}
+
+/// A stream of which the IDs from `first` to `newest` are there, `length` of them.
+fn extent(added: u64, length: u64, first: u64, newest: u64) -> Extent {
+    Extent {
+        newest: id(newest),
+        length,
+        added: Some(added),
+        first: (length > 0).then_some(id(first)),
+        deleted: StreamId::ZERO,
+    }
+}
+
+fn view(extent: Extent, place: u64, ahead: u64, page: u64, at_end: bool) -> View {
+    View {
+        stream: Stream::Present(extent),
+        place: id(place),
+        ahead,
+        page,
+        at_end,
+    }
+}
+
+fn account(accounted: u64) -> Account {
+    let mut account = Account::default();
+    account.set(Some(accounted));
+    account
+}
+
+#[test]
+fn nothing_is_lost_while_only_sent_entries_are_removed() {
+    let mut account = account(100);
+    let trimmed = extent(500, 450, 51, 500);
+    assert_eq!(
+        account.look(&view(trimmed, 100, 0, 100, false)),
+        Finding::Nothing
+    );
+    let more = extent(500, 350, 151, 500);
+    assert_eq!(
+        account.look(&view(more, 200, 100, 300, true)),
+        Finding::Nothing
+    );
+    assert_eq!(account.accounted(), Some(100));
+}
+
+#[test]
+fn unsent_entries_that_were_trimmed_are_counted_once() {
+    let mut account = account(100);
+    let trimmed = view(extent(2000, 666, 1335, 2000), 100, 0, 100, false);
+    assert_eq!(account.look(&trimmed), Finding::Lost(1234));
+    assert_eq!(account.look(&trimmed), Finding::Nothing);
+    assert_eq!(account.accounted(), Some(1334));
+}
+
+#[test]
+fn entries_in_flight_are_lost_only_if_they_fail() {
+    let mut account = account(100);
+    let trimmed = extent(1000, 800, 201, 1000);
+    assert_eq!(
+        account.look(&view(trimmed, 150, 50, 10, false)),
+        Finding::Lost(50)
+    );
+    // They come back unconfirmed and are gone as well.
+    assert_eq!(
+        account.look(&view(trimmed, 100, 0, 10, false)),
+        Finding::Lost(50)
+    );
+    assert_eq!(account.accounted(), Some(200));
+}
+
+#[test]
+fn entries_deleted_from_the_middle_show_at_the_end() {
+    let mut account = account(100);
+    let deleted = Extent {
+        deleted: id(180),
+        ..extent(200, 197, 1, 200)
+    };
+    assert_eq!(
+        account.look(&view(deleted, 100, 0, 50, false)),
+        Finding::Nothing
+    );
+    assert_eq!(
+        account.look(&view(deleted, 150, 50, 47, true)),
+        Finding::Lost(3)
+    );
+    account.passed(97);
+    assert_eq!(account.accounted(), Some(200));
+    assert_eq!(
+        account.look(&view(deleted, 200, 0, 0, true)),
+        Finding::Nothing
+    );
+}
+
+#[test]
+fn deleted_sent_entries_are_no_loss() {
+    let mut account = account(100);
+    let deleted = Extent {
+        deleted: id(50),
+        ..extent(100, 99, 1, 100)
+    };
+    assert_eq!(
+        account.look(&view(deleted, 100, 0, 0, true)),
+        Finding::Nothing
+    );
+}
+
+#[test]
+fn counts_that_somebody_has_set_are_no_loss() {
+    let mut account = account(100);
+    account.look(&view(extent(100, 100, 1, 100), 100, 0, 0, true));
+    assert_eq!(
+        account.look(&view(extent(150, 100, 1, 100), 100, 0, 0, true)),
+        Finding::Nothing
+    );
+    assert_eq!(account.accounted(), Some(150));
+    // Set below what was read: it is the same stream all the same.
+    assert_eq!(
+        account.look(&view(extent(120, 100, 1, 100), 100, 0, 0, true)),
+        Finding::Recount
+    );
+    assert_eq!(account.accounted(), None);
+}
+
+#[test]
+fn fewer_entries_than_were_read_prove_another_stream() {
+    let mut account = account(100);
+    account.look(&view(extent(130, 130, 1, 130), 100, 0, 20, false));
+    // 20 entries below the old ones and one above; 30 had been waiting.
+    let anew = extent(21, 21, 50, 200);
+    assert_eq!(
+        account.look(&view(anew, 100, 0, 1, true)),
+        Finding::Anew(30)
+    );
+    assert_eq!(account.accounted(), Some(0));
+}
+
+#[test]
+fn more_entries_behind_the_place_than_were_added_since_prove_another_stream() {
+    let mut account = account(749);
+    assert_eq!(
+        account.look(&view(extent(1000, 1000, 700, 1800), 749, 0, 480, false)),
+        Finding::Anew(0)
+    );
+}
+
+#[test]
+fn read_entries_that_are_gone_without_having_been_removed_prove_another_stream() {
+    let mut account = account(749);
+    account.look(&view(extent(749, 749, 1, 749), 749, 0, 0, true));
+    assert_eq!(
+        account.look(&view(extent(1000, 1000, 800, 1800), 749, 0, 200, false)),
+        Finding::Anew(0)
+    );
+}
+
+#[test]
+fn a_stream_that_is_gone_takes_what_waited_along_and_what_is_in_flight_may_still_arrive() {
+    let mut account = account(100);
+    account.look(&view(extent(130, 130, 1, 130), 100, 0, 20, false));
+    let gone = View {
+        stream: Stream::Absent,
+        place: id(120),
+        ahead: 20,
+        page: 0,
+        at_end: true,
+    };
+    assert_eq!(account.look(&gone), Finding::Gone(10));
+    assert_eq!(account.look(&gone), Finding::Nothing);
+    account.passed(20);
+    assert_eq!(account.accounted(), Some(0));
+    let anew = extent(3, 3, 200, 202);
+    assert_eq!(account.look(&view(anew, 120, 0, 3, true)), Finding::Nothing);
+    account.passed(3);
+    assert_eq!(account.accounted(), Some(3));
+}
+
+#[test]
+fn what_was_in_flight_of_a_stream_that_is_gone_is_lost_if_it_fails() {
+    let mut account = account(100);
+    account.look(&view(extent(120, 120, 1, 120), 100, 0, 20, true));
+    let gone = View {
+        stream: Stream::Absent,
+        place: id(120),
+        ahead: 20,
+        page: 0,
+        at_end: true,
+    };
+    account.look(&gone);
+    assert_eq!(account.dropped(20), 0);
+    assert_eq!(account.dropped(0), 20);
+    assert_eq!(account.dropped(0), 0);
+    account.anew(7);
+    assert_eq!(account.forgotten_answered(true), 0);
+    account.anew(7);
+    assert_eq!(account.forgotten_answered(false), 7);
+}
+
+#[test]
+fn a_server_that_does_not_count_keeps_the_account_silent() {
+    let mut account = account(100);
+    let old = Extent {
+        added: None,
+        ..extent(0, 10, 1, 10)
+    };
+    assert_eq!(account.look(&view(old, 100, 0, 0, true)), Finding::Nothing);
+    account.set(None);
+    account.passed(5);
+    assert_eq!(account.accounted(), None);
+    assert_eq!(
+        account.look(&view(extent(1, 1, 1, 1), 100, 0, 1, true)),
+        Finding::Nothing
+    );
+}
+
+#[test]
+fn an_empty_stream_that_a_consumer_group_has_made_is_none() {
+    let mut account = account(0);
+    let empty = extent(0, 0, 0, 0);
+    assert_eq!(account.look(&view(empty, 0, 0, 0, true)), Finding::Nothing);
+    assert_eq!(account.accounted(), Some(0));
+}
+
+#[test]
+fn what_was_seen_and_not_kept_or_dropped_again_still_waits() {
+    let mut account = account(100);
+    account.look(&view(extent(150, 150, 1, 150), 100, 0, 50, true));
+    account.passed(5);
+    // Of the 50, 5 are confirmed, 20 are in flight, and the rest was not kept.
+    let anew = extent(5, 5, 1, 5);
+    assert_eq!(
+        account.look(&view(anew, 125, 20, 0, true)),
+        Finding::Anew(25)
+    );
+}

@@ -1,0 +1,251 @@
+//! What the bridge shows of itself: what waits, what was sent, how a catch-up goes on, and when
+//! the status is written.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::cursor::Pending;
+use super::delivery::Span;
+use super::notice::Notice;
+use crate::model::status::Counters;
+use crate::model::stream::Waiting;
+use crate::model::stream_id::StreamId;
+use crate::model::told::Told;
+
+/// Flash memory wears: a change is written after this time at the earliest. What waits is looked
+/// at as often.
+const WRITE: Duration = Duration::from_secs(5);
+/// A sign of life although nothing has changed.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Numbers that run all the time are shown so often.
+const SHOW: Duration = Duration::from_millis(500);
+/// Lines about a catch-up.
+const TELL: Duration = Duration::from_secs(10);
+/// Percent of `maxmemory` at which a line warns, each once.
+const FULL: [f64; 2] = [80.0, 95.0];
+
+/// What the status shows of the measurements.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    pub enabled: bool,
+    pub interval: Duration,
+    /// The cursor as it is stored.
+    pub last_id: String,
+    pub backlog: Option<Waiting>,
+    /// The first measurement that waits.
+    pub oldest: Option<StreamId>,
+    pub counters: Counters,
+    /// Of `maxmemory`, where there is one.
+    pub redis_used_percent: Option<f64>,
+    /// The service has come to its end.
+    pub ended: bool,
+}
+
+impl View {
+    /// Whether anything but the age of the oldest measurement differs.
+    fn differs(&self, other: &View) -> bool {
+        let timeless = |view: &View| View {
+            oldest: None,
+            redis_used_percent: view.redis_used_percent.map(f64::round),
+            ..view.clone()
+        };
+        timeless(self) != timeless(other)
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Overview {
+    pub notices: VecDeque<Notice>,
+    pub counters: Counters,
+    pub backlog: Option<Waiting>,
+    pub oldest: Option<StreamId>,
+    pub used_percent: Option<f64>,
+    /// The account is to be stored although the cursor does not move.
+    pub note: Pending,
+    /// When the stream was looked at last: at all, and also at the memory of Redis.
+    seen: Option<Instant>,
+    looked: Option<Instant>,
+    shown: Showing,
+    written: Written,
+    catch_up: Option<CatchUp>,
+    full_told: Told<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Showing {
+    at: Option<Instant>,
+    /// Something has changed that is to be shown at once, or now and then.
+    urgent: bool,
+    running: bool,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    last: Option<(Instant, View)>,
+    /// The link's part has changed since.
+    touched: bool,
+    /// Looked at and written for the last time.
+    end: (bool, bool),
+}
+
+#[derive(Debug)]
+struct CatchUp {
+    told: Instant,
+    sent: u64,
+}
+
+impl Overview {
+    /// The state has changed, as opposed to numbers that run all the time.
+    pub fn touch(&mut self) {
+        (self.shown.urgent, self.written.touched) = (true, true);
+    }
+
+    /// A list was confirmed.
+    pub fn sent(&mut self, sent: &Span) {
+        self.counters.sent_messages += 1;
+        self.counters.sent_measurements += sent.count as u64;
+        self.counters.sent_bytes += sent.bytes as u64;
+        self.shown.running = true;
+    }
+
+    /// Whether it is time to show the view.
+    pub fn shows(&mut self, now: Instant) -> bool {
+        let rested = |at: Instant| now.saturating_duration_since(at) >= SHOW;
+        let due = self.shown.urgent || self.shown.running && self.shown.at.is_none_or(rested);
+        if due {
+            self.shown = Showing {
+                at: Some(now),
+                ..Showing::default()
+            };
+        }
+        due
+    }
+
+    pub fn look_due(&self, now: Instant) -> Instant {
+        match (self.seen, self.looked) {
+            (Some(seen), Some(looked)) => (seen + WRITE).min(looked + HEARTBEAT),
+            _ => now,
+        }
+    }
+
+    /// What waits was seen. `memory`: the look has told about the memory of Redis, too.
+    pub fn seen(&mut self, now: Instant, backlog: Option<Waiting>, oldest: Option<StreamId>) {
+        (self.seen, self.backlog, self.oldest) = (Some(now), backlog, oldest);
+        self.shown.running = true;
+    }
+
+    pub fn looked(&mut self, now: Instant, used_percent: Option<f64>) {
+        self.looked = Some(now);
+        self.used_percent = used_percent;
+        if let Some(percent) = used_percent {
+            let steps = FULL.iter().filter(|limit| percent >= **limit).count();
+            if steps == 0 {
+                self.full_told.over();
+            } else if self.full_told.news(steps) {
+                self.notices.push_back(Notice::BufferFills { percent });
+            }
+        }
+        self.written.end.0 = true;
+    }
+
+    pub fn last_look_is_due(&self) -> bool {
+        !self.written.end.0
+    }
+
+    /// The end begins: everything is looked at and written once more.
+    pub fn ends(&mut self) {
+        self.written.end = (false, false);
+        self.touch();
+    }
+
+    pub fn is_told_at_end(&self) -> bool {
+        self.written.end == (true, true)
+    }
+
+    /// Whether the status is to be written now.
+    pub fn write_is_due(&self, now: Instant, view: impl Fn() -> View) -> bool {
+        if self.written.end == (true, false) && view().ended {
+            return true;
+        }
+        let Some((at, last)) = &self.written.last else {
+            // What waits is looked at first.
+            return self.looked.is_some();
+        };
+        let age = now.saturating_duration_since(*at);
+        age >= HEARTBEAT || age >= WRITE && (self.written.touched || view().differs(last))
+    }
+
+    /// The status was written, or Redis has refused it: the next attempt is not before it is due.
+    pub fn wrote(&mut self, now: Instant, view: View) {
+        self.written.last = Some((now, view));
+        self.written.touched = false;
+        self.written.end.1 = self.written.end.0;
+    }
+
+    /// What was written may have been lost with the connection.
+    pub fn forget_written(&mut self) {
+        (self.written.last, self.seen, self.looked) = (None, None, None);
+    }
+
+    /// Tells how a catch-up goes on. `behind`: more waits than one list takes.
+    pub fn tell_catch_up(&mut self, now: Instant, behind: bool, pausing: bool) {
+        let sent = self.counters.sent_measurements;
+        let left = match self.backlog {
+            Some(Waiting::Exactly(count)) => Some(count),
+            _ => None,
+        };
+        match &mut self.catch_up {
+            None if behind => self.catch_up = Some(CatchUp { told: now, sent }),
+            Some(last) if behind && now.saturating_duration_since(last.told) >= TELL => {
+                let time = now.saturating_duration_since(last.told).as_secs_f64();
+                let per_second = (sent - last.sent) as f64 / time;
+                self.catch_up = Some(CatchUp { told: now, sent });
+                self.notices.push_back(Notice::CatchingUp {
+                    sent,
+                    left,
+                    per_second,
+                });
+            }
+            Some(_) if !behind && !pausing => {
+                self.catch_up = None;
+                self.notices.push_back(Notice::CaughtUp(sent));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filling_buffer_is_told_once_a_step() {
+        let mut overview = Overview::default();
+        let now = Instant::now();
+        for percent in [10.0, 81.0, 85.0, 96.0, 97.0, 85.0, 10.0, 80.0] {
+            overview.looked(now, Some(percent));
+        }
+        assert_eq!(overview.notices.len(), 4);
+    }
+
+    #[test]
+    fn running_numbers_are_shown_now_and_then_and_a_change_at_once() {
+        let mut overview = Overview::default();
+        let now = Instant::now();
+        let span = Span {
+            first: StreamId::ZERO,
+            last: StreamId::ZERO,
+            count: 1,
+            bytes: 1,
+        };
+        overview.sent(&span);
+        assert!(overview.shows(now) && !overview.shows(now));
+        overview.sent(&span);
+        assert!(!overview.shows(now));
+        overview.touch();
+        assert!(overview.shows(now));
+        overview.sent(&span);
+        assert!(overview.shows(now + SHOW));
+    }
+}

@@ -1,0 +1,123 @@
+//! What a page or a look says about the stream.
+
+use std::time::Instant;
+
+use super::cursor::CursorState;
+use super::losses::Seen;
+use super::messages::{Look, Page};
+use super::notice::Notice;
+use super::{Bridge, UNMATCHED};
+use crate::model::stream::{Stream, Waiting};
+use crate::model::stream_id::StreamId;
+
+impl Bridge {
+    pub(super) fn take_page(
+        &mut self,
+        now: Instant,
+        after: StreamId,
+        page: Page,
+        with_state: bool,
+    ) {
+        self.redis.accepted();
+        if !self.apply(now, page.settings) || after != self.delivery.read_after() {
+            return;
+        }
+        let first = page.list.as_ref().map(|list| list.first);
+        match page.stream {
+            Some(stream) => {
+                self.reading.unmatched = 0;
+                let seen = Seen {
+                    stream,
+                    place: after,
+                    entries: page.entries,
+                    at_end: page.at_end,
+                    first,
+                };
+                if !self.audit(&seen) {
+                    return;
+                }
+                if page.entries == 0 && !self.delivery.in_flight() {
+                    self.nothing_waits(now, stream);
+                }
+            }
+            None if with_state && self.reading.unmatched < UNMATCHED => {
+                self.reading.unmatched += 1;
+                self.reading.more = true;
+                return;
+            }
+            None => self.reading.unmatched = 0,
+        }
+        let count = page.list.as_ref().map_or(0, |list| list.count);
+        self.reading.more = page.entries > count || page.entries > 0 && !page.at_end;
+        if let Some(list) = &page.list {
+            self.reading.bytes_per_entry = (list.payload.len() / list.count.max(1)).max(1);
+        }
+        self.reading.list = page.list;
+        let before = std::mem::replace(&mut self.reading.oddities, page.oddities);
+        if page.oddities.not_utf8 > 0 && before.not_utf8 == 0 {
+            self.tell(Notice::NotUtf8);
+        }
+        if page.oddities.double_field > 0 && before.double_field == 0 {
+            self.tell(Notice::DoubleField);
+        }
+    }
+
+    /// An empty page says as much as a look.
+    pub(super) fn nothing_waits(&mut self, now: Instant, stream: Stream) {
+        let look = Look {
+            stream,
+            oldest: None,
+            waiting: None,
+            used_percent: None,
+        };
+        self.see(now, &look);
+    }
+
+    pub(super) fn take_look(&mut self, now: Instant, after: StreamId, look: Look) {
+        self.redis.accepted();
+        if let CursorState::Adopting { to, at_start } = self.cursor.state {
+            return self.adopt(to, at_start, look.stream);
+        }
+        self.overview.looked(now, look.used_percent);
+        let idle = self.reading.list.is_none() && self.delivery.unconfirmed() == 0;
+        if idle && after == self.delivery.frontier() {
+            let seen = Seen {
+                stream: look.stream,
+                place: after,
+                entries: 0,
+                at_end: look.oldest.is_none(),
+                first: look.oldest,
+            };
+            self.audit(&seen);
+        } else if let Stream::Present(extent) = look.stream {
+            self.account.waits(&extent);
+        }
+        self.see(now, &look);
+    }
+
+    /// Notes what waits.
+    pub(super) fn see(&mut self, now: Instant, look: &Look) {
+        let added = match look.stream {
+            Stream::Present(extent) => extent.added,
+            Stream::Absent => self.account.accounted(),
+        };
+        let counted = added
+            .zip(self.account.accounted())
+            .map(|(added, accounted)| added.saturating_sub(accounted));
+        let backlog = match (look.oldest, counted) {
+            (None, _) => Some(Waiting::Exactly(0)),
+            (Some(_), Some(count)) => Some(Waiting::Exactly(count)),
+            (Some(_), None) => look.waiting,
+        };
+        self.overview.seen(now, backlog, look.oldest);
+        let behind = match backlog {
+            Some(Waiting::Exactly(count) | Waiting::AtLeast(count)) => {
+                count > self.rules.batch.max_count as u64
+            }
+            None => self.reading.more,
+        };
+        let sending = self.sending(now);
+        self.overview
+            .tell_catch_up(now, behind && sending, !sending && behind);
+    }
+}

@@ -1,0 +1,123 @@
+//! Why nothing is sent for a while: the broker refuses, the device is about to reboot, or the end
+//! was asked for.
+
+use std::time::{Duration, Instant};
+
+use crate::model::backoff::Backoff;
+use crate::model::failure::Cause;
+
+/// Ahead of a reboot nothing is sent for so long; then it evidently did not come.
+const QUIET: Duration = Duration::from_secs(20);
+/// More refusals in a row than it takes to isolate poison: halvings, and what is held back.
+const MANY_REFUSED: u32 = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    No,
+    /// The broker refuses what would hit any list, or everything.
+    Refused {
+        until: Instant,
+    },
+    /// The device is about to reboot. `told`: whoever asked for quiet knows that it is quiet.
+    Reboot {
+        until: Instant,
+        told: bool,
+    },
+    /// The end was asked for.
+    Ending {
+        until: Instant,
+    },
+}
+
+#[derive(Debug)]
+pub struct Pausing {
+    pub pause: Pause,
+    refusals: Backoff,
+    /// Lists in a row that the broker has refused for what they hold.
+    refused_in_a_row: u32,
+}
+
+impl Default for Pausing {
+    fn default() -> Pausing {
+        Pausing {
+            pause: Pause::No,
+            refusals: Backoff::default(),
+            refused_in_a_row: 0,
+        }
+    }
+}
+
+impl Pausing {
+    pub fn is_paused(&self, now: Instant) -> bool {
+        match self.pause {
+            Pause::No => false,
+            Pause::Refused { until } | Pause::Reboot { until, .. } => now < until,
+            Pause::Ending { .. } => true,
+        }
+    }
+
+    /// When the pause ends.
+    pub fn until(&self) -> Option<Instant> {
+        match self.pause {
+            Pause::No => None,
+            Pause::Refused { until } | Pause::Reboot { until, .. } | Pause::Ending { until } => {
+                Some(until)
+            }
+        }
+    }
+
+    pub fn is_ending(&self) -> bool {
+        matches!(self.pause, Pause::Ending { .. })
+    }
+
+    pub fn quiesce(&mut self, now: Instant) {
+        if !self.is_ending() {
+            self.pause = Pause::Reboot {
+                until: now + QUIET,
+                told: false,
+            };
+        }
+    }
+
+    pub fn resume(&mut self) {
+        if matches!(self.pause, Pause::Reboot { .. }) {
+            self.pause = Pause::No;
+        }
+    }
+
+    /// Whether it is time to say that it is quiet; it is said once.
+    pub fn quiet_is_due(&mut self, settled: bool) -> bool {
+        match &mut self.pause {
+            Pause::Reboot { told, .. } if settled && !*told => {
+                *told = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The broker has accepted a list.
+    pub fn accepted(&mut self) {
+        self.refusals.reset();
+        self.refused_in_a_row = 0;
+    }
+
+    /// A list was not confirmed. Where that would go on for any list, how long to wait: a refusal
+    /// of one list is the list's, a long row of them is the broker's, and without a wait it would
+    /// go round as fast as the network allows.
+    pub fn refused(&mut self, now: Instant, cause: Cause, random: f64) -> Option<Duration> {
+        match cause {
+            Cause::Refused | Cause::TooLarge { .. } => self.refused_in_a_row += 1,
+            Cause::NotSent => return None,
+            _ => self.refused_in_a_row = 0,
+        }
+        if cause != Cause::Unwelcome && self.refused_in_a_row < MANY_REFUSED {
+            return None;
+        }
+        let wait = self.refusals.next_slowed(now, random);
+        if matches!(self.pause, Pause::No | Pause::Refused { .. }) {
+            self.pause = Pause::Refused { until: now + wait };
+        }
+        Some(wait)
+    }
+}

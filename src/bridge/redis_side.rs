@@ -1,0 +1,172 @@
+//! The connection to Redis as the bridge sees it: there or not, what was asked, what was refused.
+//!
+//! A refusal is not a lost connection: settings are looked at all the same, and other requests
+//! are made again after a second.
+
+use std::time::{Duration, Instant};
+
+use super::messages::Request;
+use crate::model::backoff::Backoff;
+use crate::model::jitter::Jitter;
+use crate::model::stream::Remembered;
+use crate::model::told::Told;
+
+/// A change of the settings takes effect within a second.
+const SETTINGS_AGE: Duration = Duration::from_millis(500);
+/// What Redis refuses is asked for again after this time.
+const REFUSED: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+enum RedisLink {
+    Lost {
+        retry: Instant,
+    },
+    Up {
+        since: Instant,
+    },
+    /// Not tried yet.
+    New,
+}
+
+#[derive(Debug)]
+pub struct RedisSide {
+    link: RedisLink,
+    backoff: Backoff,
+    pub jitter: Jitter,
+    /// The request whose answer is awaited.
+    pub asked: Option<Request>,
+    /// What an earlier run has left behind, once it was read.
+    pub remembered: Option<Remembered>,
+    hazards_told: bool,
+    pub settings_read: Option<Instant>,
+    /// Nothing but settings is asked for before.
+    pub refused_until: Option<Instant>,
+    refusal_told: Told<(&'static str, String)>,
+    status_told: Told<String>,
+    age_told: Told<()>,
+}
+
+impl RedisSide {
+    pub fn new(jitter: Jitter) -> RedisSide {
+        RedisSide {
+            link: RedisLink::New,
+            backoff: Backoff::default(),
+            jitter,
+            asked: None,
+            remembered: None,
+            hazards_told: false,
+            settings_read: None,
+            refused_until: None,
+            refusal_told: Told::default(),
+            status_told: Told::default(),
+            age_told: Told::default(),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, RedisLink::Up { .. })
+    }
+
+    /// What comes first: a connection, and what has to be known once.
+    pub fn greeting(&self, now: Instant) -> Option<Request> {
+        match self.link {
+            RedisLink::New => return Some(Request::Connect),
+            RedisLink::Lost { retry } if now >= retry => return Some(Request::Connect),
+            RedisLink::Lost { .. } => return None,
+            RedisLink::Up { .. } => {}
+        }
+        if self.refused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        if !self.hazards_told {
+            return Some(Request::Hazards);
+        }
+        self.remembered.is_none().then_some(Request::Remember)
+    }
+
+    pub fn settings_due(&self, now: Instant) -> Instant {
+        // Without what an earlier run has left behind, the cursor cannot be understood.
+        if self.remembered.is_none() {
+            return now + REFUSED;
+        }
+        self.settings_read.map_or(now, |read| read + SETTINGS_AGE)
+    }
+
+    /// When there is something to do for the connection itself.
+    pub fn due(&self, now: Instant) -> Instant {
+        match self.link {
+            RedisLink::New => now,
+            RedisLink::Lost { retry } => retry,
+            RedisLink::Up { .. } => self.settings_due(now),
+        }
+    }
+
+    pub fn connected(&mut self, now: Instant) {
+        self.link = RedisLink::Up { since: now };
+        // Whatever Redis was before, its state is to be looked at anew.
+        self.settings_read = None;
+        self.refused_until = None;
+    }
+
+    /// There is no connection, or it broke. How long until the next attempt.
+    pub fn lost(&mut self, now: Instant) -> Duration {
+        if let RedisLink::Up { since } = self.link {
+            self.backoff
+                .connection_lasted(now.saturating_duration_since(since));
+        }
+        let wait = self.backoff.next(now, self.jitter.fraction());
+        self.link = RedisLink::Lost { retry: now + wait };
+        self.refusal_told.over();
+        wait
+    }
+
+    /// Whether it has not been told yet that this Redis does not count what was added.
+    pub fn is_news_that_redis_is_old(&mut self) -> bool {
+        self.age_told.news(())
+    }
+
+    pub fn hazards_are_told(&mut self) {
+        self.hazards_told = true;
+    }
+
+    /// Redis has refused a request. Whether that is news.
+    pub fn refused(&mut self, now: Instant, what: &'static str, reason: &str) -> bool {
+        self.refused_until = Some(now + REFUSED);
+        self.refusal_told.news((what, reason.to_string()))
+    }
+
+    /// Redis has refused the status, which holds nothing else up. Whether that is news.
+    pub fn status_refused(&mut self, reason: &str) -> bool {
+        self.status_told.news(reason.to_string())
+    }
+
+    pub fn status_written(&mut self) {
+        self.status_told.over();
+    }
+
+    /// The request that was refused is answered again.
+    pub fn accepted(&mut self) {
+        // Waits must not grow because somebody ends one connection after the other.
+        self.backoff.outage_is_over();
+        if self.refused_until.take().is_some() {
+            self.refusal_told.over();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_status_is_told_once_and_holds_nothing_else_up() {
+        let mut redis = RedisSide::new(Jitter::new(1));
+        assert!(redis.status_refused("OOM"));
+        assert_eq!(redis.refused_until, None);
+        // Meanwhile other requests are answered.
+        redis.accepted();
+        assert!(!redis.status_refused("OOM"));
+        redis.status_written();
+        assert!(redis.status_refused("OOM"));
+    }
+}

@@ -1,0 +1,150 @@
+//! What to ask Redis next, and when there will be something to ask.
+
+use std::time::Instant;
+
+use super::cursor::{CursorState, Pending};
+use super::{Bridge, BrokerLink, FIRST_PAGE, Request, SHORTEST_WAIT};
+use crate::model::measurement::BatchLimits;
+use crate::model::stream_id::StreamId;
+
+impl Bridge {
+    /// The request that is most urgent now.
+    pub(super) fn next_request(&mut self, now: Instant) -> Option<Request> {
+        if let Some(request) = self.redis.greeting(now) {
+            return Some(request);
+        }
+        if !self.redis.is_up() {
+            return None;
+        }
+        if self.redis.settings_due(now) <= now {
+            return Some(Request::Settings);
+        }
+        if self.redis.refused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        if let Some(request) = self.urgent_request(now) {
+            return Some(request);
+        }
+        if let Some(counting) = &mut self.counting {
+            if counting.turn() {
+                return Some(counting.request());
+            }
+        }
+        if self.sending(now) && self.page_is_due(now) {
+            return Some(self.page_request());
+        }
+        if let Some(counting) = &self.counting {
+            return Some(counting.request());
+        }
+        (self.sending(now) && self.pushes() && !self.delivery.in_flight())
+            .then(|| self.await_request(now))
+    }
+
+    /// What comes before the next page.
+    pub(super) fn urgent_request(&self, now: Instant) -> Option<Request> {
+        if matches!(self.cursor.state, CursorState::Adopting { .. }) {
+            return Some(Request::Look {
+                after: StreamId::ZERO,
+            });
+        }
+        if self.cursor.copy.is_due(now) {
+            if let Some(poison) = self.cursor.next_copy() {
+                return Some(Request::Copy {
+                    id: poison.id,
+                    reason: poison.reason.clone(),
+                });
+            }
+        }
+        if self.cursor.trim.is_due(now) && self.cursor.save != Pending::Now {
+            let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
+            let (cursor, accounted) = self.cursor.storable(frontier, accounted);
+            if let Some(keep) = self.rules.keep_sent {
+                return Some(Request::Trim {
+                    cursor,
+                    accounted,
+                    keep,
+                });
+            }
+        }
+        if self.overview.note.is_due(now) && self.cursor.is_known() {
+            return Some(Request::NoteAccount(self.to_save()));
+        }
+        if self.cursor.is_known() && self.overview.look_due(now) <= now
+            || self.pausing.is_ending() && self.overview.last_look_is_due()
+        {
+            return Some(Request::Look {
+                after: self.delivery.frontier(),
+            });
+        }
+        let view = self.overview.write_is_due(now, || self.view());
+        view.then_some(Request::WriteStatus)
+    }
+
+    pub(super) fn page_is_due(&self, now: Instant) -> bool {
+        self.reading.list.is_none()
+            && (self.reading.more || !self.pushes() && self.round_due(now) <= now)
+    }
+
+    /// How many entries to read so that the next list is full, going by the size of the last.
+    pub(super) fn wanted(&self, limits: BatchLimits) -> usize {
+        match self.reading.bytes_per_entry {
+            0 => FIRST_PAGE.min(limits.max_count),
+            bytes => (limits.max_bytes / bytes + 2).clamp(1, limits.max_count),
+        }
+    }
+
+    pub(super) fn limits(&self) -> BatchLimits {
+        let limit = match self.link {
+            BrokerLink::Up { limit, .. } => limit,
+            BrokerLink::Down => usize::MAX,
+        };
+        self.delivery.limits(BatchLimits {
+            max_bytes: self.rules.batch.max_bytes.min(limit),
+            ..self.rules.batch
+        })
+    }
+
+    pub(super) fn page_request(&mut self) -> Request {
+        let limits = self.limits();
+        Request::Page {
+            after: self.delivery.read_after(),
+            count: self.wanted(limits),
+            limits,
+        }
+    }
+
+    pub(super) fn await_request(&self, now: Instant) -> Request {
+        let limits = self.limits();
+        Request::Await {
+            after: self.delivery.read_after(),
+            count: self.wanted(limits),
+            limits,
+            patience: self
+                .due(now)
+                .saturating_duration_since(now)
+                .max(SHORTEST_WAIT),
+        }
+    }
+
+    /// When there will be something to do without anything else happening.
+    pub(super) fn due(&self, now: Instant) -> Instant {
+        let mut due = vec![self.redis.due(now)];
+        due.extend(self.pausing.until().filter(|until| *until > now));
+        if self.redis.is_up() {
+            due.extend(self.cursor.save.due_at());
+            due.extend(self.cursor.copy.due_at());
+            due.extend(self.overview.note.due_at());
+            if self.redis.refused_until.is_none_or(|until| now >= until) {
+                if self.cursor.is_known() {
+                    due.push(self.overview.look_due(now));
+                }
+                if self.sending(now) && self.reading.list.is_none() && !self.pushes() {
+                    due.push(self.round_due(now));
+                }
+            } else {
+                due.extend(self.redis.refused_until);
+            }
+        }
+        due.into_iter().min().unwrap_or(now)
+    }
+}

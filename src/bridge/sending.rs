@@ -1,0 +1,150 @@
+//! Hands lists over, and what it means that they were confirmed or not.
+
+use std::time::Instant;
+
+use super::cursor::{MAX_UNCOPIED, Pending};
+use super::delivery::Span;
+use super::{Action, Bridge, BrokerLink, Notice};
+use crate::model::failure::{Cause, Undelivered};
+use crate::model::measurement::Batch;
+
+impl Bridge {
+    /// Hands the list over that was read, if it may go.
+    pub(super) fn publish(&mut self, now: Instant) -> Option<Action> {
+        let BrokerLink::Up { link, limit } = self.link else {
+            return None;
+        };
+        let may_go = self.sending(now)
+            && !self.delivery.in_flight()
+            && (self.cursor.save == Pending::No || self.cursor.save.due_at().is_some());
+        if !may_go {
+            return None;
+        }
+        if self.reading.list.is_some() && self.delivery.needs_probe() {
+            return Some(self.publish_probe(link));
+        }
+        let list = self.reading.list.take()?;
+        let span = Span {
+            first: list.first,
+            last: list.last,
+            count: list.count,
+            bytes: list.payload.len(),
+        };
+        self.delivery.hand_over(span);
+        if span.bytes > limit {
+            let reason = format!("{} bytes, and the broker takes at most {limit}", span.bytes);
+            let cause = Cause::TooLarge { limit: Some(limit) };
+            self.failed(now, &Undelivered::new(cause, reason));
+            return Some(Action::Wait(now));
+        }
+        self.tell(Notice::Sending {
+            count: span.count,
+            first: span.first,
+            last: span.last,
+            bytes: span.bytes,
+        });
+        let patience = self.delivery.patience(span.first, self.rules.ack_timeout);
+        self.reading.handed_over = Some((now, patience));
+        self.reading.in_flight_count = span.count as u64;
+        Some(Action::Publish {
+            link,
+            list,
+            patience,
+        })
+    }
+
+    /// An empty list, to find out whether the broker takes anything right now.
+    pub(super) fn publish_probe(&mut self, link: u64) -> Action {
+        let place = self.delivery.read_after();
+        self.delivery.hand_over_probe();
+        Action::Publish {
+            link,
+            list: Batch {
+                payload: b"[]".to_vec(),
+                first: place,
+                last: place,
+                count: 0,
+            },
+            patience: self.rules.ack_timeout,
+        }
+    }
+
+    pub(super) fn probed(&mut self, now: Instant, result: Result<(), Undelivered>) {
+        let result = result.map_err(|why| {
+            self.overview.counters.retries += 1;
+            if why.cause == Cause::Unwelcome {
+                self.refused_by_broker(now, &why);
+            }
+            why.cause
+        });
+        self.delivery.probed(result);
+        if result.is_err() {
+            self.drop_list();
+        }
+    }
+
+    pub(super) fn delivered(&mut self, now: Instant, result: Result<(), Undelivered>) {
+        if self.delivery.is_probing() {
+            return self.probed(now, result);
+        }
+        let handed_over = self.reading.handed_over.take();
+        if let Err(undelivered) = result {
+            return self.failed(now, &undelivered);
+        }
+        self.pausing.accepted();
+        let quickly = handed_over
+            .is_some_and(|(at, patience)| now.saturating_duration_since(at) <= patience / 4);
+        let Some(progress) = self.delivery.confirmed(quickly) else {
+            self.account.forgotten_answered(true);
+            return;
+        };
+        let passed = (progress.sent.count + progress.poison.len()) as u64;
+        self.cursor.progressed(&progress, self.account.accounted());
+        self.account.passed(passed);
+        if let Some(counting) = &mut self.counting {
+            counting.passed += passed;
+        }
+        self.overview.sent(&progress.sent);
+        if self.rules.keep_sent.is_some_and(|keep| {
+            // Finding the place to cut costs as much as there is to keep.
+            self.cursor.passed_since_trim > if keep > 1000 { keep / 10 } else { 0 }
+        }) {
+            self.cursor.trim.wanted();
+        }
+        if self.cursor.uncopied() >= MAX_UNCOPIED {
+            self.tell(Notice::TooManyUncopied(MAX_UNCOPIED));
+        }
+    }
+
+    /// The list in flight was not confirmed.
+    pub(super) fn failed(&mut self, now: Instant, undelivered: &Undelivered) {
+        let Undelivered { cause, reason } = undelivered;
+        let counted = self.delivery.unconfirmed() > 0;
+        let ahead = self.ahead();
+        self.delivery.failed(*cause, reason);
+        self.drop_list_of(ahead);
+        if !counted {
+            let lost = self.account.forgotten_answered(false);
+            return self.lost_in_flight(lost);
+        }
+        if !self.refused_by_broker(now, undelivered) {
+            self.overview.counters.retries += 1;
+            self.tell(Notice::NotConfirmed(reason.clone()));
+        }
+        self.overview.touch();
+    }
+
+    /// Pauses where the broker would refuse any list, and tells it.
+    pub(super) fn refused_by_broker(&mut self, now: Instant, why: &Undelivered) -> bool {
+        let fraction = self.redis.jitter.fraction();
+        let wait = self.pausing.refused(now, why.cause, fraction);
+        if let Some(wait) = wait {
+            self.tell(Notice::NotAccepted {
+                topic: self.rules.topic.clone(),
+                reason: why.reason.clone(),
+                wait,
+            });
+        }
+        wait.is_some()
+    }
+}

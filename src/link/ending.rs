@@ -1,0 +1,244 @@
+//! What the end of a message, an attempt or a connection means.
+
+use std::time::{Duration, Instant};
+
+use super::messages::Origin;
+use super::notice::{Next, Notice};
+use super::{Action, Busy, Link, State, answer, not_sent};
+use crate::model::connection::{NoConnection, NoConnectionKind};
+use crate::model::failure::{By, Cause, Ended, Undelivered};
+
+/// So many connections in a row that lasted no longer than this point to a second client.
+const MANY_CUTS: u32 = 3;
+const CUT_SHORT: Duration = Duration::from_secs(15);
+/// A connection that stood for so long was not ended by what the broker sent at its start.
+const STOOD: Duration = Duration::from_secs(60);
+/// So many connections in a row ended by a message point to a retained one.
+const MANY_GATE_ENDS: u32 = 2;
+/// The keep alive is doubled so often at most.
+const MOST_DOUBLINGS: u32 = 6;
+
+impl Link {
+    pub(super) fn not_connected(&mut self, now: Instant, why: &NoConnection) {
+        let State::Connecting(attempt) = self.state else {
+            return;
+        };
+        self.state = State::Idle { retry: now };
+        if why.kind == NoConnectionKind::GivenUp {
+            return;
+        }
+        self.view.last_error.clone_from(&why.reason);
+        use NoConnectionKind::{Closed, NeedsPerson, Refused, Silent};
+        let by_broker = matches!(why.kind, Closed | NeedsPerson | Refused | Silent);
+        if attempt.will && by_broker && self.announcing.attempt_refused(now) {
+            self.status_left_out("the connection is refused; it is tried without the last will");
+        }
+        let next = if self.version.failed(now, why.kind) {
+            Next::Version(self.version.next(now))
+        } else {
+            let random = self.retry.jitter.fraction();
+            let wait = match why.kind {
+                // The last will may be the reason, and without it measurements flow.
+                NeedsPerson if !attempt.will => self.retry.backoff.next_slowed(now, random),
+                _ => self.retry.backoff.next(now, random),
+            };
+            self.state = State::Idle { retry: now + wait };
+            Next::After(wait)
+        };
+        self.first.push_back(Action::Tell(Notice::NoConnection {
+            address: self.rules.address.clone(),
+            reason: why.reason.clone(),
+            next,
+        }));
+        self.first.push_back(Action::Show);
+    }
+
+    pub(super) fn published(&mut self, now: Instant, mut result: Result<(), Undelivered>) {
+        let State::Up(up) = &mut self.state else {
+            return;
+        };
+        if let (Err(why), true) = (&mut result, up.unanswerable && up.ended.is_some()) {
+            // A reply of QoS 0 that was sent just before may be what the broker did not want.
+            why.cause = match why.cause {
+                Cause::Closed | Cause::TooLarge { .. } => Cause::Unclear,
+                cause => cause,
+            };
+        }
+        let busy = std::mem::replace(&mut up.busy, Busy::No);
+        let ended_by = up.ended.as_ref().map(|ended| ended.by);
+        if let Err(why) = &result {
+            let in_words = matches!(
+                why.cause,
+                Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome
+            );
+            if !in_words && up.ended.is_none() {
+                // The connection is of no more use with something in flight on it.
+                up.ended = Some(Ended {
+                    by: By::Line,
+                    reason: why.reason.clone(),
+                });
+            }
+        }
+        match busy {
+            Busy::Publishing { origin, confirmed } => {
+                self.outbox.answered(origin, now);
+                match &result {
+                    Ok(()) if confirmed => {
+                        up.acknowledged = true;
+                        self.acknowledged(now);
+                    }
+                    Ok(()) => up.unanswerable = true,
+                    Err(why) if why.cause == Cause::Lost && ended_by == Some(By::Line) => {
+                        self.retry.slow = (self.retry.slow + 1).min(MOST_DOUBLINGS);
+                    }
+                    _ => {}
+                }
+                self.first.push_back(answer(origin, result));
+            }
+            Busy::Announcing => self.announced(now, result, ended_by),
+            Busy::Goodbye => return,
+            Busy::No | Busy::Subscribing(_) => {}
+        }
+        self.end_if_ended(now, false);
+    }
+
+    /// The broker has acknowledged a message: it is there, and it answers.
+    fn acknowledged(&mut self, now: Instant) {
+        if let State::Up(up) = &mut self.state {
+            up.unanswerable = false;
+        }
+        self.retry.slow = 0;
+        self.retry.backoff.outage_is_over();
+        for nth in 0..self.subscriptions.len() {
+            if self.subscriptions[nth].broker_answers(now) {
+                let filter = self.rules.filters[nth].clone();
+                let reason = "the broker did not answer".to_string();
+                let notice = Notice::SubscriptionLeftOut { filter, reason };
+                self.first.push_back(Action::Tell(notice));
+            }
+        }
+    }
+
+    /// What became of a status.
+    fn announced(&mut self, now: Instant, result: Result<(), Undelivered>, by: Option<By>) {
+        let Err(why) = result else {
+            self.announcing.duty.done();
+            return self.acknowledged(now);
+        };
+        let acknowledged = matches!(&self.state, State::Up(up) if up.acknowledged);
+        let duty = &mut self.announcing.duty;
+        duty.doubt();
+        let left_out = match why.cause {
+            Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome => {
+                duty.leave_out(now);
+                true
+            }
+            Cause::Closed | Cause::Silent { answers: true } => duty.failed(now),
+            Cause::Silent { answers: false } => acknowledged && duty.failed(now),
+            Cause::Lost => by == Some(By::Broker) && duty.failed(now),
+            Cause::NotSent | Cause::Unclear => false,
+        };
+        if left_out {
+            self.status_left_out(&why.reason);
+        }
+    }
+
+    fn status_left_out(&mut self, reason: &str) {
+        if let Some((topic, _)) = &self.rules.status {
+            self.first.push_back(Action::Tell(Notice::StatusLeftOut {
+                topic: topic.clone(),
+                reason: reason.to_string(),
+            }));
+        }
+    }
+
+    /// The connection has ended. What is under way is answered first.
+    pub(super) fn ended(&mut self, now: Instant, ended: Ended) {
+        let State::Up(up) = &mut self.state else {
+            return;
+        };
+        up.ended.get_or_insert(ended);
+        if up.busy == Busy::No {
+            self.end_if_ended(now, true);
+        }
+    }
+
+    /// `idle`: no message was in flight.
+    pub(super) fn end_if_ended(&mut self, now: Instant, idle: bool) {
+        let State::Up(up) = &mut self.state else {
+            return;
+        };
+        let Some(ended) = up.ended.take() else { return };
+        let uptime = now.saturating_duration_since(up.since);
+        self.return_measurements();
+        self.judge_gate(now, &ended, uptime);
+        self.retry.backoff.connection_lasted(uptime);
+        let unexplained = idle && ended.by == By::Broker && uptime < CUT_SHORT;
+        self.retry.cut_short = if unexplained {
+            self.retry.cut_short + 1
+        } else {
+            0
+        };
+        let random = self.retry.jitter.fraction();
+        let wait = if !idle && ended.by == By::Broker {
+            self.retry.backoff.next_short(now, random)
+        } else {
+            self.retry.backoff.next(now, random)
+        };
+        self.view.last_error.clone_from(&ended.reason);
+        self.view.protocol = None;
+        self.state = State::Idle { retry: now + wait };
+        self.first.push_back(Action::Close);
+        self.first.push_back(Action::Down { idle });
+        self.first.push_back(Action::Show);
+        self.first.push_back(Action::Tell(Notice::Disconnected {
+            address: self.rules.address.clone(),
+            reason: ended.reason,
+            same_client: self.retry.cut_short >= MANY_CUTS,
+            wait,
+        }));
+    }
+
+    /// What comes again and again over a subscription costs the subscription, not the
+    /// measurements.
+    fn judge_gate(&mut self, now: Instant, ended: &Ended, uptime: Duration) {
+        if ended.by != By::GateMessage {
+            if uptime >= STOOD {
+                self.retry.gate_ends = 0;
+            }
+            return;
+        }
+        self.retry.gate_ends += 1;
+        if self.retry.gate_ends < MANY_GATE_ENDS {
+            return;
+        }
+        self.retry.gate_ends = 0;
+        for nth in 0..self.subscriptions.len() {
+            if !self.subscriptions[nth].is_left_out(now) {
+                self.subscriptions[nth].leave_out(now);
+                self.first
+                    .push_back(Action::Tell(Notice::SubscriptionLeftOut {
+                        filter: self.rules.filters[nth].clone(),
+                        reason: ended.reason.clone(),
+                    }));
+            }
+        }
+    }
+
+    /// A list that waits was meant for the connection that has ended.
+    fn return_measurements(&mut self) {
+        if self.outbox.take_from(Origin::Measurements).is_some() {
+            let why = not_sent("the connection it was meant for has ended");
+            self.first.push_back(answer(Origin::Measurements, Err(why)));
+        }
+    }
+
+    /// Nothing that waits will be sent any more.
+    pub(super) fn return_offers(&mut self, reason: &str) {
+        for origin in [Origin::Measurements, Origin::Commands] {
+            if self.outbox.take_from(origin).is_some() {
+                self.first.push_back(answer(origin, Err(not_sent(reason))));
+            }
+        }
+    }
+}

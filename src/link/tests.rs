@@ -1,0 +1,762 @@
+use super::*;
+use crate::model::connection::{NoConnection, NoConnectionKind};
+
+/// A link with the time of its world.
+struct World {
+    link: Link,
+    now: Instant,
+    told: Vec<Notice>,
+    answers: Vec<(Origin, Result<(), Cause>)>,
+    ups: Vec<(u64, usize)>,
+    downs: Vec<bool>,
+    closes: usize,
+}
+
+const VALUES: &str = "values";
+
+fn rules() -> Rules {
+    Rules {
+        address: "broker:1883".into(),
+        wanted: Wanted::Auto,
+        insecure: false,
+        keep_alive: Duration::from_secs(10),
+        ack_timeout: Duration::from_secs(30),
+        values: VALUES.into(),
+        filters: vec!["all".into(), "mine".into()],
+        status: None,
+    }
+}
+
+fn letter(topic: &str, bytes: usize, link: Option<u64>) -> Letter {
+    Letter {
+        message: Message {
+            topic: topic.into(),
+            payload: vec![0; bytes],
+            qos: 1,
+            retained: false,
+            correlation: None,
+        },
+        patience: None,
+        link,
+    }
+}
+
+/// Bytes of the largest payload to a topic in a packet of so many bytes.
+fn payload_within(packet: usize, topic: &str) -> usize {
+    largest_payload(&list_to(topic), Protocol::V5, packet).unwrap()
+}
+
+fn broken(by: By) -> Ended {
+    Ended {
+        by,
+        reason: "why".into(),
+    }
+}
+
+fn undelivered(cause: Cause) -> Input {
+    Input::Published(Err(Undelivered::new(cause, "why")))
+}
+
+impl World {
+    fn new(rules: Rules) -> World {
+        let now = Instant::now();
+        World {
+            link: Link::new(rules, now, 1),
+            now,
+            told: Vec::new(),
+            answers: Vec::new(),
+            ups: Vec::new(),
+            downs: Vec::new(),
+            closes: 0,
+        }
+    }
+
+    /// A world in which the connection stands and both filters are subscribed to.
+    fn connected(rules: Rules) -> World {
+        let mut world = World::new(rules);
+        world.connect(None);
+        world.subscribe_all();
+        world
+    }
+
+    /// The next action that has an answer, or a wait; the others are noted.
+    fn next(&mut self) -> Action {
+        loop {
+            match self.link.next(self.now) {
+                Action::Tell(notice) => self.told.push(notice),
+                Action::Show => {}
+                Action::Answer { origin, result } => {
+                    self.answers.push((origin, result.map_err(|why| why.cause)));
+                }
+                Action::Up { link, limit } => self.ups.push((link, limit)),
+                Action::Down { idle } => self.downs.push(idle),
+                Action::Close => self.closes += 1,
+                action => return action,
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.link.handle(self.now, input);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// Waits as long as it is told to, at most for `seconds`.
+    fn wait_for(&mut self, seconds: u64) -> Action {
+        let end = self.now + Duration::from_secs(seconds);
+        loop {
+            match self.next() {
+                Action::Wait(until) if until > end => {
+                    self.now = end;
+                    return Action::Wait(until);
+                }
+                Action::Wait(until) => {
+                    assert!(until > self.now, "a wait for nothing");
+                    self.now = until;
+                }
+                action => return action,
+            }
+        }
+    }
+
+    fn attempt(&mut self) -> Attempt {
+        match self.wait_for(200) {
+            Action::Connect(attempt) => attempt,
+            action => panic!("{action:?}"),
+        }
+    }
+
+    fn connect(&mut self, maximum_packet: Option<usize>) -> Attempt {
+        let attempt = self.attempt();
+        self.handle(Input::Connected { maximum_packet });
+        attempt
+    }
+
+    fn fail(&mut self, kind: NoConnectionKind) -> Attempt {
+        let attempt = self.attempt();
+        let reason = "why".into();
+        self.handle(Input::NotConnected(NoConnection { kind, reason }));
+        attempt
+    }
+
+    fn subscribe_all(&mut self) {
+        for expected in ["all", "mine"] {
+            match self.wait_for(5) {
+                Action::Subscribe { filter, .. } => assert_eq!(filter, expected),
+                action => panic!("{action:?}"),
+            }
+            self.handle(Input::Subscribed(Ok(())));
+        }
+    }
+
+    fn offer(&mut self, origin: Origin, bytes: usize) {
+        assert!(self.link.wants(origin));
+        let link = (origin == Origin::Measurements).then_some(self.link.view().link);
+        self.handle(Input::Offer(origin, letter("t", bytes, link)));
+    }
+
+    fn published(&mut self) -> (Message, Duration) {
+        match self.wait_for(5) {
+            Action::Publish { message, patience } => (message, patience),
+            action => panic!("{action:?}"),
+        }
+    }
+
+    fn waits(&mut self) -> bool {
+        matches!(self.next(), Action::Wait(_))
+    }
+
+    fn has_told(&self, what: fn(&Notice) -> bool) -> bool {
+        self.told.iter().any(what)
+    }
+}
+
+#[test]
+fn it_connects_at_once_tells_it_and_subscribes() {
+    let mut world = World::new(rules());
+    let begun = world.now;
+    let attempt = world.connect(Some(1000));
+    assert_eq!(world.now, begun);
+    assert_eq!(
+        (attempt.protocol, attempt.keep_alive, attempt.will),
+        (Protocol::V5, Duration::from_secs(10), false)
+    );
+    assert_eq!(attempt.patience, VERSION_PATIENCE);
+    world.subscribe_all();
+    assert!(world.waits());
+    assert_eq!(world.ups, [(1, payload_within(1000, VALUES))]);
+    assert!(world.has_told(|notice| matches!(notice, Notice::Connected { .. })));
+    assert!(!world.has_told(|notice| *notice == Notice::OldProtocol));
+    assert_eq!(world.link.view().protocol, Some(Protocol::V5));
+}
+
+#[test]
+fn a_broker_without_a_limit_takes_lists_of_any_size() {
+    let mut world = World::new(rules());
+    world.connect(None);
+    world.next();
+    assert_eq!(world.ups, [(1, usize::MAX)]);
+}
+
+#[test]
+fn attempts_come_later_each_time_but_never_later_than_the_outage_has_lasted() {
+    let mut world = World::new(rules());
+    let begun = world.now;
+    let mut previous = begun;
+    for _ in 0..200 {
+        world.fail(NoConnectionKind::Unreachable);
+        let (outage, wait) = (previous - begun, world.now - previous);
+        assert!(
+            wait <= outage
+                .max(Duration::from_secs(1))
+                .min(Duration::from_secs(60))
+        );
+        previous = world.now;
+    }
+    assert!(previous - begun > Duration::from_secs(600));
+    assert!(world.has_told(|notice| matches!(
+        notice,
+        Notice::NoConnection {
+            next: Next::After(_),
+            ..
+        }
+    )));
+    assert_eq!(world.link.view().last_error, "why");
+}
+
+#[test]
+fn what_a_person_must_mend_is_tried_slowly() {
+    let mut world = World::new(rules());
+    world.fail(NoConnectionKind::NeedsPerson);
+    let begun = world.now;
+    world.attempt();
+    assert!(world.now - begun >= Duration::from_secs(8));
+}
+
+#[test]
+fn an_attempt_that_was_given_up_is_not_a_failure() {
+    let mut world = World::new(rules());
+    world.fail(NoConnectionKind::GivenUp);
+    assert!(world.told.is_empty());
+    assert_eq!(world.link.view().last_error, "");
+}
+
+#[test]
+fn measurements_are_carried_by_the_old_protocol_only_after_two_failures_around_a_trial() {
+    let mut world = World::new(rules());
+    assert_eq!(world.fail(NoConnectionKind::Silent).protocol, Protocol::V5);
+    let trial = world.connect(None);
+    assert_eq!(
+        (trial.protocol, trial.patience),
+        (Protocol::V311, CONNECT_PATIENCE)
+    );
+    assert!(!world.link.wants(Origin::Measurements));
+    assert_eq!(world.fail(NoConnectionKind::Closed).protocol, Protocol::V5);
+    assert_eq!((world.closes, world.ups.len()), (1, 0));
+    assert_eq!(world.connect(None).protocol, Protocol::V311);
+    world.next();
+    assert_eq!(world.ups.len(), 1);
+    assert!(world.has_told(|notice| *notice == Notice::OldProtocol));
+    assert!(world.has_told(|notice| matches!(
+        notice,
+        Notice::NoConnection {
+            next: Next::Version(Protocol::V311),
+            ..
+        }
+    )));
+}
+
+#[test]
+fn one_message_is_in_flight_and_each_is_answered_once() {
+    let mut world = World::connected(rules());
+    world.offer(Origin::Measurements, 10);
+    let (message, patience) = world.published();
+    assert_eq!((message.topic.as_str(), patience.as_secs()), ("t", 30));
+    world.offer(Origin::Commands, 10);
+    assert!(world.waits(), "one is in flight");
+    world.handle(Input::Published(Ok(())));
+    world.published();
+    world.handle(Input::Published(Ok(())));
+    assert!(world.waits());
+    assert_eq!(
+        world.answers,
+        [(Origin::Measurements, Ok(())), (Origin::Commands, Ok(()))]
+    );
+}
+
+#[test]
+fn the_patience_of_a_letter_counts() {
+    let mut world = World::connected(rules());
+    let mut letter = letter("t", 1, None);
+    letter.patience = Some(Duration::from_secs(120));
+    world.handle(Input::Offer(Origin::Commands, letter));
+    assert_eq!(world.published().1.as_secs(), 120);
+}
+
+#[test]
+fn nothing_larger_than_the_broker_takes_is_published() {
+    let mut world = World::new(rules());
+    world.connect(Some(100));
+    world.subscribe_all();
+    let fits = payload_within(100, "t");
+    world.offer(Origin::Commands, fits);
+    assert_eq!(world.published().0.payload.len(), fits);
+    world.handle(Input::Published(Ok(())));
+    world.offer(Origin::Commands, 100);
+    assert!(world.waits());
+    let limit = Some(fits);
+    assert_eq!(
+        world.answers[1],
+        (Origin::Commands, Err(Cause::TooLarge { limit }))
+    );
+}
+
+#[test]
+fn a_refusal_in_words_leaves_the_connection_as_it_is() {
+    for cause in [
+        Cause::Refused,
+        Cause::Unwelcome,
+        Cause::TooLarge { limit: None },
+    ] {
+        let mut world = World::connected(rules());
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(undelivered(cause));
+        assert!(world.waits());
+        assert_eq!(world.answers, [(Origin::Measurements, Err(cause))]);
+        assert!(world.downs.is_empty() && world.link.wants(Origin::Measurements));
+    }
+}
+
+#[test]
+fn a_connection_on_which_an_answer_is_missing_is_given_up() {
+    for cause in [
+        Cause::Silent { answers: true },
+        Cause::Silent { answers: false },
+        Cause::Lost,
+        Cause::Closed,
+    ] {
+        let mut world = World::connected(rules());
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(undelivered(cause));
+        world.attempt();
+        assert_eq!(world.answers, [(Origin::Measurements, Err(cause))]);
+        assert_eq!((world.downs.as_slice(), world.closes), (&[false][..], 1));
+    }
+}
+
+#[test]
+fn the_answer_comes_before_the_end_and_the_end_comes_once() {
+    let mut world = World::connected(rules());
+    world.offer(Origin::Measurements, 1);
+    world.published();
+    world.handle(Input::Ended(broken(By::Broker)));
+    assert!(!world.link.wants(Origin::Measurements));
+    assert!(world.waits() && world.downs.is_empty());
+    world.handle(undelivered(Cause::Closed));
+    world.handle(Input::Ended(broken(By::Broker)));
+    world.attempt();
+    assert_eq!(world.downs, [false]);
+    assert_eq!(world.link.view().protocol, None);
+}
+
+#[test]
+fn a_list_that_comes_too_late_for_its_connection_is_returned() {
+    let mut world = World::connected(rules());
+    world.handle(Input::Ended(broken(By::Broker)));
+    world.handle(Input::Offer(Origin::Measurements, letter("t", 1, Some(1))));
+    world.connect(None);
+    world.subscribe_all();
+    world.handle(Input::Offer(Origin::Measurements, letter("t", 1, Some(1))));
+    assert!(world.waits());
+    assert_eq!(
+        world.answers,
+        [(Origin::Measurements, Err(Cause::NotSent)); 2]
+    );
+    assert_eq!(world.downs, [true]);
+}
+
+#[test]
+fn a_list_that_waits_when_the_connection_ends_is_returned_and_a_reply_is_kept() {
+    let mut world = World::connected(rules());
+    world.offer(Origin::Commands, 1);
+    world.published();
+    world.offer(Origin::Commands, 2);
+    world.offer(Origin::Measurements, 3);
+    world.handle(undelivered(Cause::Lost));
+    world.connect(None);
+    world.subscribe_all();
+    assert_eq!(world.published().0.payload.len(), 2);
+    assert_eq!(
+        world.answers,
+        [
+            (Origin::Commands, Err(Cause::Lost)),
+            (Origin::Measurements, Err(Cause::NotSent))
+        ]
+    );
+}
+
+#[test]
+fn a_line_too_slow_for_a_ping_behind_a_message_gets_a_longer_keep_alive() {
+    let mut world = World::connected(rules());
+    let mut keep_alives = Vec::new();
+    for _ in 0..9 {
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(Input::Ended(broken(By::Line)));
+        world.handle(undelivered(Cause::Lost));
+        keep_alives.push(world.connect(None).keep_alive.as_secs());
+        world.subscribe_all();
+    }
+    assert_eq!(keep_alives, [20, 40, 80, 160, 320, 640, 640, 640, 640]);
+    world.offer(Origin::Measurements, 1);
+    world.published();
+    world.handle(Input::Published(Ok(())));
+    world.handle(Input::Ended(broken(By::Line)));
+    assert_eq!(world.connect(None).keep_alive.as_secs(), 10);
+}
+
+#[test]
+fn a_refused_subscription_is_tried_again_after_a_minute_whatever_flows() {
+    let mut world = World::new(rules());
+    world.connect(None);
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+    world.handle(Input::Subscribed(Err(NotSubscribed::Refused("no".into()))));
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+    world.handle(Input::Subscribed(Ok(())));
+    assert!(world.has_told(|notice| matches!(notice, Notice::SubscriptionRefused { .. })));
+    let refused = world.now;
+    let again = loop {
+        world.offer(Origin::Measurements, 1);
+        match world.next() {
+            Action::Publish { .. } => {}
+            Action::Subscribe { filter, .. } => break filter,
+            action => panic!("{action:?}"),
+        }
+        world.handle(Input::Published(Ok(())));
+        world.pass(1);
+    };
+    assert_eq!(
+        (again.as_str(), (world.now - refused).as_secs()),
+        ("all", 60)
+    );
+}
+
+#[test]
+fn a_subscription_that_costs_two_connections_is_left_out_for_an_hour() {
+    let mut world = World::new(rules());
+    let connection = |world: &mut World, costs: bool| {
+        world.connect(None);
+        loop {
+            match world.wait_for(5) {
+                Action::Subscribe { filter, .. } if filter == "all" => {
+                    assert!(costs, "it is left out");
+                    let ended = NotSubscribed::Ended(broken(By::Broker));
+                    return world.handle(Input::Subscribed(Err(ended)));
+                }
+                Action::Subscribe { .. } => world.handle(Input::Subscribed(Ok(()))),
+                _ => return,
+            }
+        }
+    };
+    connection(&mut world, true);
+    connection(&mut world, true);
+    connection(&mut world, false);
+    assert!(world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. })));
+    let begun = world.now;
+    match world.wait_for(4000) {
+        Action::Subscribe { filter, .. } => assert_eq!(filter, "all"),
+        action => panic!("{action:?}"),
+    }
+    assert!(world.now - begun > Duration::from_secs(3500));
+}
+
+#[test]
+fn a_line_that_breaks_while_subscribing_is_not_held_against_the_subscription() {
+    let mut world = World::new(rules());
+    for _ in 0..5 {
+        world.connect(None);
+        match world.wait_for(5) {
+            Action::Subscribe { filter, .. } => assert_eq!(filter, "all"),
+            action => panic!("{action:?}"),
+        }
+        let ended = NotSubscribed::Ended(broken(By::Line));
+        world.handle(Input::Subscribed(Err(ended)));
+    }
+    assert_eq!(world.downs.len(), 4);
+}
+
+#[test]
+fn after_a_subscription_that_cost_a_connection_a_measurement_goes_first() {
+    let mut world = World::new(rules());
+    world.connect(None);
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+    let ended = NotSubscribed::Ended(broken(By::Broker));
+    world.handle(Input::Subscribed(Err(ended)));
+    world.connect(None);
+    assert!(matches!(world.link.next(world.now), Action::Tell(_)));
+    world.link.handle(
+        world.now,
+        Input::Offer(Origin::Measurements, letter("t", 1, Some(2))),
+    );
+    // The one that is not doubtful comes first, then the measurement.
+    match world.next() {
+        Action::Subscribe { filter, .. } => assert_eq!(filter, "mine"),
+        action => panic!("{action:?}"),
+    }
+    world.handle(Input::Subscribed(Ok(())));
+    world.published();
+    world.handle(Input::Published(Ok(())));
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+}
+
+#[test]
+fn a_subscription_without_an_answer_does_not_cost_the_connection() {
+    let mut world = World::new(rules());
+    for round in 0..2 {
+        world.connect(None);
+        for _ in 0..2 {
+            assert!(matches!(world.wait_for(5), Action::Subscribe { .. }));
+            world.handle(Input::Subscribed(Err(NotSubscribed::Silent)));
+        }
+        assert!(matches!(world.wait_for(1), Action::Wait(_)));
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(Input::Published(Ok(())));
+        assert!(matches!(world.wait_for(1), Action::Wait(_)));
+        assert_eq!(world.told.len(), 1 + round * 4, "{:?}", world.told);
+        world.handle(Input::Ended(broken(By::Line)));
+    }
+}
+
+#[test]
+fn behind_a_subscription_without_an_answer_a_measurement_goes_before_the_next_one() {
+    let mut world = World::new(with_status());
+    world.connect(None);
+    assert!(matches!(world.wait_for(5), Action::Subscribe { .. }));
+    world.offer(Origin::Measurements, 1);
+    world.handle(status("a"));
+    world.handle(Input::Subscribed(Err(NotSubscribed::Silent)));
+    for topic in ["status", "t"] {
+        assert_eq!(world.published().0.topic, topic);
+        world.handle(Input::Published(Ok(())));
+    }
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+}
+
+fn with_status() -> Rules {
+    Rules {
+        status: Some(("status".into(), b"offline".to_vec())),
+        ..rules()
+    }
+}
+
+fn status(state: &str) -> Input {
+    Input::Status(Announcement {
+        payload: b"online".to_vec(),
+        state: state.into(),
+    })
+}
+
+#[test]
+fn the_status_is_published_after_each_connect_retained() {
+    let mut world = World::new(with_status());
+    world.handle(status("a"));
+    assert!(world.connect(None).will);
+    world.subscribe_all();
+    let (message, patience) = world.published();
+    assert_eq!((message.topic.as_str(), message.retained), ("status", true));
+    assert_eq!(patience.as_secs(), 10);
+    world.handle(Input::Published(Ok(())));
+    assert!(world.waits());
+    world.handle(Input::Ended(broken(By::Line)));
+    world.connect(None);
+    world.subscribe_all();
+    assert_eq!(world.published().0.payload, b"online");
+}
+
+#[test]
+fn a_status_that_is_refused_in_words_is_left_out_for_an_hour() {
+    let mut world = World::new(with_status());
+    world.handle(status("a"));
+    world.connect(None);
+    world.subscribe_all();
+    world.published();
+    world.handle(undelivered(Cause::Unwelcome));
+    assert!(world.waits() && world.downs.is_empty());
+    assert!(world.has_told(|notice| matches!(notice, Notice::StatusLeftOut { .. })));
+    world.handle(status("b"));
+    assert!(matches!(world.wait_for(3500), Action::Wait(_)));
+    assert!(matches!(world.wait_for(200), Action::Publish { .. }));
+}
+
+#[test]
+fn a_status_that_costs_two_connections_is_left_out_and_one_that_the_line_loses_is_not() {
+    for (by, cause, costs) in [
+        (By::Broker, Cause::Closed, true),
+        (By::Broker, Cause::Lost, true),
+        (By::Line, Cause::Silent { answers: true }, true),
+        (By::Line, Cause::Silent { answers: false }, false),
+        (By::Line, Cause::Lost, false),
+    ] {
+        let mut world = World::new(with_status());
+        world.handle(status("a"));
+        for _ in 0..2 {
+            world.connect(None);
+            world.subscribe_all();
+            world.published();
+            world.handle(Input::Ended(broken(by)));
+            world.handle(undelivered(cause));
+        }
+        world.connect(None);
+        world.subscribe_all();
+        assert_eq!(
+            matches!(world.wait_for(5), Action::Wait(_)),
+            costs,
+            "{cause:?}"
+        );
+    }
+}
+
+#[test]
+fn a_last_will_that_the_broker_refuses_twice_is_left_out() {
+    let mut world = World::new(with_status());
+    assert!(world.fail(NoConnectionKind::NeedsPerson).will);
+    assert!(world.fail(NoConnectionKind::NeedsPerson).will);
+    assert!(!world.connect(None).will);
+    world.handle(status("a"));
+    world.subscribe_all();
+    assert!(world.waits());
+    assert!(world.has_told(|notice| matches!(notice, Notice::StatusLeftOut { .. })));
+    let mut world = World::new(with_status());
+    for _ in 0..5 {
+        assert!(world.fail(NoConnectionKind::Unreachable).will);
+    }
+}
+
+#[test]
+fn what_may_be_the_fault_of_the_last_will_is_not_waited_for_long() {
+    let mut world = World::new(with_status());
+    let begun = world.now;
+    for _ in 0..2 {
+        assert!(world.fail(NoConnectionKind::NeedsPerson).will);
+    }
+    assert!(!world.connect(None).will);
+    assert!(world.now - begun < Duration::from_secs(4));
+}
+
+#[test]
+fn messages_that_must_not_come_cost_the_subscriptions_at_the_second_time() {
+    let mut world = World::connected(rules());
+    world.handle(Input::Ended(broken(By::GateMessage)));
+    world.connect(None);
+    world.subscribe_all();
+    world.handle(Input::Ended(broken(By::GateMessage)));
+    world.connect(None);
+    assert!(world.waits());
+    let left_out = |notice: &&Notice| matches!(notice, Notice::SubscriptionLeftOut { .. });
+    assert_eq!(world.told.iter().filter(left_out).count(), 2);
+}
+
+#[test]
+fn other_packets_that_must_not_come_cost_no_subscription() {
+    let mut world = World::connected(rules());
+    for _ in 0..4 {
+        world.handle(Input::Ended(broken(By::Gate)));
+        world.connect(None);
+        world.subscribe_all();
+    }
+    assert!(world.waits());
+    assert!(!world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. })));
+}
+
+#[test]
+fn the_client_id_is_suspected_only_where_nothing_explains_the_end() {
+    let suspected = |by, busy: bool| {
+        let mut world = World::connected(rules());
+        for _ in 0..4 {
+            if busy {
+                world.offer(Origin::Measurements, 1);
+                world.published();
+                world.handle(Input::Ended(broken(by)));
+                world.handle(undelivered(Cause::Closed));
+            } else {
+                world.handle(Input::Ended(broken(by)));
+            }
+            world.connect(None);
+            world.subscribe_all();
+        }
+        world.has_told(|notice| {
+            matches!(
+                notice,
+                Notice::Disconnected {
+                    same_client: true,
+                    ..
+                }
+            )
+        })
+    };
+    assert!(suspected(By::Broker, false));
+    assert!(!suspected(By::Broker, true));
+    assert!(!suspected(By::Line, false));
+}
+
+#[test]
+fn at_the_end_what_is_queued_goes_out_and_then_the_goodbye() {
+    let mut world = World::new(with_status());
+    world.handle(status("a"));
+    world.connect(None);
+    world.subscribe_all();
+    world.published();
+    world.handle(Input::Published(Ok(())));
+    world.offer(Origin::Measurements, 1);
+    world.handle(Input::Stop);
+    assert!(world.published().1 <= LAST_PATIENCE);
+    world.handle(Input::Published(Ok(())));
+    assert!(world.waits());
+    world.handle(Input::Closed(Origin::Measurements));
+    world.handle(Input::Closed(Origin::Commands));
+    let (message, patience) = world.published();
+    assert_eq!(message.payload, b"offline");
+    assert!(patience <= Duration::from_secs(1));
+    world.handle(Input::Published(Ok(())));
+    assert!(matches!(world.next(), Action::Done));
+    assert_eq!((world.closes, world.downs.len()), (1, 0));
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever_and_returns_what_waits() {
+    let mut world = World::connected(rules());
+    world.handle(Input::Stop);
+    assert!(world.waits());
+    world.pass(5);
+    assert!(matches!(world.next(), Action::Done));
+    assert_eq!(world.closes, 1);
+    let mut world = World::new(rules());
+    world.fail(NoConnectionKind::Unreachable);
+    world.offer(Origin::Commands, 1);
+    world.handle(Input::Stop);
+    assert!(matches!(world.next(), Action::Done));
+    assert_eq!(world.answers, [(Origin::Commands, Err(Cause::NotSent))]);
+}
+
+#[test]
+fn that_the_certificate_is_not_checked_is_told_at_every_connect() {
+    let insecure = Rules {
+        insecure: true,
+        ..rules()
+    };
+    let mut world = World::new(insecure);
+    for _ in 0..3 {
+        world.fail(NoConnectionKind::Unreachable);
+    }
+    let told = world
+        .told
+        .iter()
+        .filter(|notice| **notice == Notice::Insecure);
+    assert_eq!(told.count(), 3);
+}

@@ -1,0 +1,138 @@
+//! From the requests of the bridge to the commands of the store, and from its answers back.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use crate::bridge::{Answer, Look, Page, RedisFailure, Request, Save};
+use crate::config::Config;
+use crate::model::measurement::{BatchLimits, Encoder};
+use crate::model::settings::RawSettings;
+use crate::model::stream::Stream;
+use crate::service::board::Board;
+use crate::store::{self, Store, StoreError};
+
+pub struct Requests {
+    store: Store,
+    encoder: Encoder,
+}
+
+impl Requests {
+    pub fn new(config: &Config) -> Requests {
+        Requests {
+            store: Store::new(&config.redis, "mqtt-handler"),
+            encoder: Encoder::new(&config.identity),
+        }
+    }
+
+    /// How Redis calls this connection; see `Store::client_id`.
+    pub fn client_id(&self) -> Arc<AtomicI64> {
+        self.store.client_id()
+    }
+
+    /// Asks Redis, and waits for the answer.
+    ///
+    /// # Errors
+    /// Redis is out of reach, or refuses.
+    pub fn ask(&mut self, request: Request, board: &Board) -> Result<Answer, RedisFailure> {
+        self.answer(request, board).map_err(|error| match error {
+            StoreError::Unreachable(reason) => RedisFailure::Lost(reason),
+            StoreError::Refused(reason) => RedisFailure::Refused(reason),
+        })
+    }
+
+    fn answer(&mut self, request: Request, board: &Board) -> Result<Answer, StoreError> {
+        let store = &mut self.store;
+        Ok(match request {
+            Request::Connect => {
+                store.connect()?;
+                Answer::Done
+            }
+            Request::Hazards => Answer::Hazards(store.hazards()?),
+            Request::Remember => Answer::Remembered(store.remembered()?),
+            Request::Settings => Answer::Settings(store.settings()?),
+            Request::Page { limits, .. } | Request::Await { limits, .. } => {
+                self.page(&request, limits)?
+            }
+            Request::Look { after } => Answer::Look(looked(store.look(after)?)),
+            Request::Count { after, last } => {
+                let (count, end) = store.count(after, last)?;
+                Answer::Counted { count, end }
+            }
+            Request::Save(save) => {
+                Answer::Saved(store.save_cursor(&save.expected, &stored(&save))?)
+            }
+            Request::NoteAccount(save) => {
+                store.note_account(&stored(&save))?;
+                Answer::Done
+            }
+            Request::Copy { id, reason } => Answer::Copied(store.copy_poison(id, &reason)?),
+            Request::Trim {
+                cursor,
+                accounted,
+                keep,
+            } => Answer::Trimmed {
+                more: store.trim_sent(cursor, accounted, keep)?.more,
+            },
+            Request::WriteStatus => {
+                store.write_status(&board.snapshot())?;
+                Answer::Done
+            }
+        })
+    }
+
+    fn page(&mut self, request: &Request, limits: BatchLimits) -> Result<Answer, StoreError> {
+        let bytes = page_bytes(limits);
+        let (settings, stream, page) = match *request {
+            Request::Await {
+                after,
+                count,
+                patience,
+                ..
+            } => self.store.wait(after, count, bytes, patience)?,
+            Request::Page { after, count, .. } => self.store.page(after, count, bytes)?,
+            _ => return Ok(Answer::Done),
+        };
+        Ok(self.encoded(settings, stream, &page, limits))
+    }
+
+    fn encoded(
+        &mut self,
+        settings: RawSettings,
+        stream: Option<Stream>,
+        page: &store::Page,
+        limits: BatchLimits,
+    ) -> Answer {
+        Answer::Page(Page {
+            settings,
+            stream,
+            entries: page.len(),
+            at_end: !page.more(),
+            list: self.encoder.batch(page.entries(), limits),
+            oddities: self.encoder.oddities,
+        })
+    }
+}
+
+/// Bytes of entries as Redis sends them that make a full list: an empty name with an empty value
+/// has twice the bytes there.
+fn page_bytes(limits: BatchLimits) -> usize {
+    limits.max_bytes.saturating_mul(2)
+}
+
+fn looked(look: store::Look) -> Look {
+    Look {
+        stream: look.stream,
+        oldest: look.oldest,
+        waiting: look.waiting,
+        used_percent: look.used_percent,
+    }
+}
+
+fn stored(save: &Save) -> store::Save<'_> {
+    store::Save {
+        cursor: &save.cursor,
+        accounted: save.accounted,
+        lost: Some(save.lost),
+        dead_letters: Some(save.dead_letters),
+    }
+}

@@ -1,0 +1,86 @@
+//! The connection to the broker as the publisher holds it: each call takes as long as it needs,
+//! heeds the end of the program, and gives what the link has to know.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::link::{Attempt, Input};
+use crate::model::failure::Ended;
+use crate::model::message::Message;
+use crate::mqtt::{Broker, Connection};
+use crate::service::dispatcher::Inbox;
+use crate::service::shutdown::{Grace, Shutdown};
+use crate::service::threads::Pulse;
+
+/// Long enough for the last acknowledgement, and then the end is near whatever is in flight.
+const LAST_ACK: Duration = Duration::from_millis(4500);
+
+pub struct Line {
+    pub broker: Broker,
+    pub inbox: Inbox,
+    pub shutdown: Shutdown,
+    pub pulse: Pulse,
+    pub connection: Option<Connection>,
+}
+
+impl Line {
+    pub fn connect(&mut self, attempt: &Attempt) -> Input {
+        let inbox = self.inbox.clone();
+        let result = self.broker.connect(
+            attempt,
+            move |message| inbox.put(message),
+            || self.is_over(),
+        );
+        match result {
+            Ok(connection) => {
+                let maximum_packet = connection.maximum_packet();
+                self.connection = Some(connection);
+                Input::Connected { maximum_packet }
+            }
+            Err(error) => Input::NotConnected(error),
+        }
+    }
+
+    pub fn subscribe(&self, filter: &str, patience: Duration) -> Option<Input> {
+        let connection = self.connection.as_ref()?;
+        let result = connection.subscribe(filter, patience, || self.is_over());
+        Some(Input::Subscribed(result))
+    }
+
+    pub fn publish(&self, message: Message, patience: Duration) -> Option<Input> {
+        let connection = self.connection.as_ref()?;
+        let mut grace = Grace::new(&self.shutdown, LAST_ACK);
+        let result = connection.publish(message, patience, || {
+            self.pulse.beat();
+            grace.is_over()
+        });
+        Some(Input::Published(result))
+    }
+
+    pub fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close();
+        }
+    }
+
+    /// The end of the connection, if it has come.
+    pub fn ended(&self) -> Option<Ended> {
+        self.connection.as_ref()?.ended().cloned()
+    }
+
+    /// Becomes ready when the connection has ended.
+    pub fn lost(&self) -> Option<&Receiver<Ended>> {
+        self.connection.as_ref().map(Connection::lost)
+    }
+
+    fn is_over(&self) -> bool {
+        self.pulse.beat();
+        self.shutdown.requested()
+    }
+
+    /// How long until then.
+    pub fn left(until: Instant) -> Duration {
+        until.saturating_duration_since(Instant::now())
+    }
+}

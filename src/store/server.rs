@@ -1,0 +1,85 @@
+//! What the server tells about itself.
+
+use ::redis::Value;
+
+use super::answers::{info, text_of};
+use super::{Store, StoreError};
+
+impl Store {
+    /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
+    /// or does not say.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn hazards(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        let policy = self.setting("maxmemory-policy")?;
+        if policy.starts_with("allkeys-") {
+            found.push(format!(
+                "maxmemory-policy is {policy}: Redis may evict the whole stream; noeviction is safe"
+            ));
+        }
+        if self.setting("appendonly")? == "no" {
+            let saves = self.setting("save")?;
+            found.push(if saves.is_empty() {
+                "Redis stores nothing: unsent measurements and the cursor are lost when it stops; appendonly yes is safe".into()
+            } else {
+                "Redis stores snapshots only: after a power cut the last minutes are lost; appendonly yes is safe".into()
+            });
+        }
+        Ok(found)
+    }
+
+    /// The version of the server.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn version(&mut self) -> Result<String, StoreError> {
+        let text = self.info("server")?;
+        Ok(info(&text, "redis_version")
+            .unwrap_or("unknown")
+            .to_string())
+    }
+
+    /// How much of `maxmemory` is used, in percent; `None` where there is no such limit or this
+    /// client may not ask.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn used_percent(&mut self) -> Result<Option<f64>, StoreError> {
+        let text = match self.info("memory") {
+            Err(StoreError::Refused(_)) => return Ok(None),
+            text => text?,
+        };
+        let number = |name| info(&text, name).and_then(|value| value.parse::<f64>().ok());
+        let limit = number("maxmemory").filter(|limit| *limit > 0.0);
+        Ok(limit
+            .zip(number("used_memory"))
+            .map(|(limit, used)| 100.0 * used / limit))
+    }
+
+    fn info(&mut self, section: &str) -> Result<String, StoreError> {
+        let mut command = ::redis::cmd("INFO");
+        command.arg(section);
+        Ok(text_of(Some(self.answer(&command)?)))
+    }
+
+    /// What Redis does when its memory is full; empty where this client may not ask.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn eviction_policy(&mut self) -> Result<String, StoreError> {
+        self.setting("maxmemory-policy")
+    }
+
+    /// A setting of the server; empty where this client may not ask.
+    fn setting(&mut self, name: &str) -> Result<String, StoreError> {
+        let mut command = ::redis::cmd("CONFIG");
+        command.arg("GET").arg(name);
+        match self.answer(&command) {
+            Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),
+            Ok(_) | Err(StoreError::Refused(_)) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+}

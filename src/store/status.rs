@@ -1,0 +1,118 @@
+//! The status of the service, as it is stored for everybody to see.
+
+use std::collections::HashMap;
+
+use super::answers::text_of;
+use super::{Live, STATUS, Store, StoreError};
+use crate::model::quote::plain;
+use crate::model::settings::Raw;
+use crate::model::status::{self, Record};
+use crate::model::stream::{Extent, Stream};
+use crate::model::stream_id::{Cursor, StreamId};
+
+/// A status that is older has missed its heartbeat.
+const STALE_MS: u64 = 90_000;
+
+impl Store {
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` also on a full Redis.
+    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
+        let mut command = ::redis::cmd("HSET");
+        command.arg(STATUS);
+        for (name, value) in record.fields() {
+            command.arg(name).arg(value);
+        }
+        self.answer(&command).map(|_| ())
+    }
+
+    /// The status as it is stored, with what can be told of this very moment; `None` where
+    /// there is none. Texts are fit for a terminal, whoever has written them. Works on a full
+    /// Redis.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
+        let (record, position) = match self.stored_record()? {
+            Some(stored) => stored,
+            None => return Ok(None),
+        };
+        // One after the other: what is read first is at most a moment older, which a rate or an
+        // age does not show.
+        let raw = self.settings()?.last_id;
+        let state = match self.stream() {
+            Err(StoreError::Refused(_)) => Stream::Absent,
+            state => state?,
+        };
+        let text = raw.text().ok().flatten().unwrap_or_default();
+        let accounted = position
+            .split_once(' ')
+            .filter(|(of, _)| *of == text)
+            .and_then(|(_, accounted)| accounted.parse::<u64>().ok());
+        let after = match text.parse() {
+            Ok(Cursor::After(id)) => id,
+            _ => StreamId::ZERO,
+        };
+        let (added, oldest) = match state {
+            Stream::Present(Extent { added, newest, .. }) => {
+                (added, self.first_behind(after, newest)?)
+            }
+            Stream::Absent => (None, None),
+        };
+        let age = status::now().saturating_sub(record.updated);
+        let running = self.service_is_connected()?.unwrap_or(age < STALE_MS);
+        Ok(Some(Live {
+            record,
+            backlog: added
+                .zip(accounted)
+                .map(|(added, accounted)| added.saturating_sub(accounted)),
+            accounted,
+            cursor: cursor_for_people(&raw),
+            oldest,
+            running,
+        }))
+    }
+
+    /// The record, and the place in the account.
+    fn stored_record(&mut self) -> Result<Option<(Record, String)>, StoreError> {
+        let mut names: Vec<&str> = Record::default()
+            .fields()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        names.push("position");
+        let values = self.fields(&names)?;
+        let mut fields: HashMap<&str, String> = names.into_iter().zip(values).collect();
+        if fields.values().all(String::is_empty) {
+            return Ok(None);
+        }
+        let position = fields.remove("position").unwrap_or_default();
+        let record = Record::from_fields(|name| fields.get(name).map(|text| plain(text)));
+        Ok(Some((record, position)))
+    }
+
+    /// Whether the service has a connection to this Redis; `None` where this client may not
+    /// ask.
+    fn service_is_connected(&mut self) -> Result<Option<bool>, StoreError> {
+        let mut command = ::redis::cmd("CLIENT");
+        command.arg("LIST");
+        match self.answer(&command) {
+            Ok(clients) => {
+                let clients = text_of(Some(clients));
+                let mut fields = clients.lines().flat_map(|line| line.split(' '));
+                Ok(Some(fields.any(|field| field == "name=mqtt-handler")))
+            }
+            Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The cursor as it is stored, fit for a terminal.
+fn cursor_for_people(raw: &Raw) -> String {
+    match raw {
+        Raw::Text(text) => plain(text),
+        raw => raw.text().err().map_or_else(String::new, |why| why.0),
+    }
+}
