@@ -1,0 +1,127 @@
+//! Sizes: of lists behind an outage, of what Redis is asked for, of this program's memory.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::scripted::{Answer, Kind, Scripted};
+use support::stream::{fill_fast, length, long, status};
+use support::{Mosquitto, Redis, Service, holds_within, wait_until};
+
+fn start(redis: &Redis, broker: u16, more: &[(&'static str, &str)]) -> Service {
+    let mut settings = vec![
+        ("BALENA_DEVICE_UUID", "u1".to_string()),
+        ("INTERVAL_SECONDS", "0.1".into()),
+    ];
+    settings.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
+    Service::between(redis.port, broker, &settings)
+}
+
+#[test]
+fn lists_are_full_again_soon_after_many_that_were_not_answered() {
+    // The time for a list doubles each time: 13 of them are for those who have hours.
+    let unanswered = if long() { 6 } else { 4 };
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    fill_fast(&redis, 1, 40_000, 100);
+    let mut lists = 0;
+    broker.script(move |packet| match packet.kind {
+        Kind::Publish => {
+            lists += 1;
+            if lists <= unanswered {
+                Answer::Nothing
+            } else {
+                Answer::after(Duration::from_millis(20), Answer::Honest)
+            }
+        }
+        Kind::Pingreq if lists <= unanswered => Answer::Nothing,
+        _ => Answer::Honest,
+    });
+    let settings = [("MQTT_ACK_TIMEOUT_SECONDS", "1")];
+    let service = start(&redis, broker.port, &settings);
+    assert!(holds_within(Duration::from_secs(120), || {
+        broker.count(Kind::Publish) > unanswered
+    }));
+    let good = Instant::now();
+    wait_until("a list is full again", || {
+        let lists = broker.messages("iot-projekt/device/u1/values");
+        lists
+            .iter()
+            .skip(unanswered)
+            .any(|list| list.payload.len() > 60_000)
+    });
+    assert!(good.elapsed() < Duration::from_secs(30));
+    redis.wait_for_cursor("(40000-0");
+    assert!(support::stream::dead_letters(&redis).is_empty());
+    assert_eq!(service.count_log("ERROR"), 0);
+}
+
+/// Asks Redis again and again; the longest wait for an answer.
+fn longest_wait(redis: &Redis, stop: &AtomicBool) -> Duration {
+    let mut connection = redis.connection();
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        redis::cmd("PING")
+            .query::<String>(&mut connection)
+            .expect("PING");
+        longest = longest.max(begun.elapsed());
+        thread::sleep(Duration::from_millis(1));
+    }
+    longest
+}
+
+fn memory(redis: &Redis, field: &str) -> u64 {
+    let info: String = redis.command(&["INFO", "memory"]);
+    let value = info.split(&format!("{field}:")).nth(1).unwrap_or_default();
+    let value = value.lines().next().unwrap_or_default();
+    value.trim().parse().expect("a number")
+}
+
+#[test]
+fn a_million_sent_entries_do_not_keep_redis_busy() {
+    let (redis, broker) = (Redis::start(&["--appendonly", "no"]), Mosquitto::start(""));
+    fill_fast(&redis, 1, 1_000_000, 20);
+    redis.set("mqtt_sender:last_id", "(1000000-0");
+    let before = memory(&redis, "used_memory");
+    redis.command::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "50000"]);
+    redis.command::<()>(&["SLOWLOG", "RESET"]);
+    let stop = AtomicBool::new(false);
+    let longest = thread::scope(|scope| {
+        let asking = scope.spawn(|| longest_wait(&redis, &stop));
+        let settings = [("KEEP_SENT", "1000"), ("INTERVAL_SECONDS", "0.1")];
+        let _service = start(&redis, broker.port, &settings);
+        redis.fill(1_000_001, 2000);
+        redis.wait_for_cursor("(1002000-0");
+        let trimmed = holds_within(Duration::from_secs(50), || {
+            length(&redis) <= 2200 && status(&redis, "backlog") == "0"
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(trimmed, "{} are left", length(&redis));
+        asking.join().expect("PING")
+    });
+    let slow: u64 = redis.command(&["SLOWLOG", "LEN"]);
+    assert_eq!(
+        slow, 0,
+        "commands of more than 50 ms; PING took {longest:?}"
+    );
+    let grown = memory(&redis, "used_memory_peak").saturating_sub(before);
+    assert!(grown < 10_000_000, "Redis has grown by {grown} bytes");
+    println!("longest PING {longest:?}, Redis grew by {grown} bytes");
+}
+
+#[test]
+fn memory_does_not_follow_the_size_of_the_entries() {
+    let count = if long() { 400 } else { 150 };
+    let (redis, broker) = (Redis::start(&["--appendonly", "no"]), Mosquitto::start(""));
+    // Small ones lead to large pages.
+    fill_fast(&redis, 1, 5000, 10);
+    fill_fast(&redis, 5001, count, 500_000);
+    let settings = [("INTERVAL_SECONDS", "0")];
+    let service = start(&redis, broker.port, &settings);
+    redis.wait_for_cursor(&format!("({}-0", 5000 + count));
+    let peak = service.peak_memory();
+    assert!(peak < 24 * 1024, "{peak} KiB");
+    println!("{peak} KiB at the peak");
+}
