@@ -1,0 +1,208 @@
+//! What others do to Redis: sensors that append, and whoever sets a cursor, deletes, trims.
+
+use std::time::Duration;
+
+use mqtt_handler::model::settings::Raw;
+use mqtt_handler::model::stream_id::{Cursor as Place, StreamId};
+
+use crate::ledger::Poison;
+use crate::queue::Event;
+use crate::redis::Values;
+use crate::schedule::{Cursor, Fault};
+use crate::stream::{Entries, Uid};
+use crate::world::World;
+
+/// The wall clock of the device at first, in milliseconds.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+impl World {
+    pub fn wall_ms(&self) -> u64 {
+        let since = self.now.saturating_duration_since(self.base).as_millis() as i64;
+        (EPOCH_MS + self.wall_shift * 1000 + since) as u64
+    }
+
+    /// A sensor appends, unless Redis does not take it.
+    pub fn sensor(&mut self) {
+        if self.sensors_run {
+            self.append(0, None);
+            let every = self.plan.setup.every;
+            let at = self.now + every / 2 + self.random.micros(0, 1 + every.as_micros() as u64);
+            self.queue.push(at, Event::Sensor);
+        }
+    }
+
+    pub fn append(&mut self, more: usize, poison: Option<Poison>) {
+        let mood = &self.redis.mood;
+        if !mood.answers() || mood.full + mood.read_only > 0 {
+            return;
+        }
+        if let Values::Absent = self.redis.data.values {
+            self.redis.data.values = Values::Stream(Entries::default());
+        }
+        let wall = self.wall_ms();
+        let Some(entries) = self.redis.data.stream_mut() else {
+            return;
+        };
+        let id = entries.next_id(wall);
+        let skipped = self.watch.floor.is_some_and(|floor| id <= floor);
+        let pad = self.plan.setup.pad + more;
+        let uid = self.ledger.added(id, pad, poison, skipped);
+        entries.add(id, uid);
+        if self.trace.is_some() {
+            self.note("sensor", &format!("XADD {id} (number {uid}, {poison:?})"));
+        }
+        self.added();
+    }
+
+    pub fn note(&mut self, who: &str, what: &str) {
+        if let Some(trace) = &mut self.trace {
+            trace.line(self.now, who, what);
+        }
+    }
+
+    pub fn begin_fault_by_others(&mut self, fault: Fault) {
+        if !self.redis.mood.answers() {
+            return;
+        }
+        match fault {
+            Fault::StreamDeleted => self.stream_is_deleted(),
+            Fault::StreamRewritten { hours_back } => {
+                self.stream_is_deleted();
+                self.wall_shift -= 3600 * hours_back as i64;
+                for _ in 0..8 {
+                    self.append(0, None);
+                }
+                self.wall_shift += 3600 * hours_back as i64;
+                self.old_server_cannot_tell();
+            }
+            Fault::WaitingDeleted { count } => self.delete(count, true),
+            Fault::SentDeleted { count } => self.delete(count, false),
+            Fault::Trimmed { keep } => self.trim_by_others(keep as usize),
+            Fault::IdsRaised => {
+                if let Some(entries) = self.redis.data.stream_mut() {
+                    entries.newest = StreamId::new(entries.newest.ms + 5000, 0);
+                }
+            }
+            Fault::StreamOfOtherType => {
+                self.stream_is_deleted();
+                self.redis.data.values = Values::Other;
+            }
+            Fault::CursorSet(cursor) => {
+                let raw = self.foreign_text(cursor);
+                self.foreign_cursor(raw);
+            }
+            Fault::CursorOfOtherType => self.foreign_cursor(Raw::Unusable("a list".into())),
+            Fault::Disabled => self.redis.data.enabled = Raw::Text("0".into()),
+            Fault::Interval { millis } => {
+                let text = format!("{}", Duration::from_millis(millis).as_secs_f64());
+                self.redis.data.interval = Raw::Text(text);
+            }
+            Fault::Burst { count } => (0..count).for_each(|_| self.append(0, None)),
+            Fault::Large => self.append(3000, None),
+            Fault::Poison { count } => {
+                for _ in 0..count {
+                    let poisons = [Poison::Refused, Poison::Closed, Poison::Silent];
+                    let poison = self.random.pick(&poisons);
+                    self.append(0, Some(poison));
+                    (0..self.random.below(4)).for_each(|_| self.append(0, None));
+                }
+            }
+            _ => unreachable!("{fault:?} is not done by others"),
+        }
+    }
+
+    fn stream_is_deleted(&mut self) {
+        let Values::Stream(entries) = std::mem::take(&mut self.redis.data.values) else {
+            return;
+        };
+        self.ledger.incarnation += 1;
+        self.redis.data.incarnation = self.ledger.incarnation;
+        let uids: Vec<Uid> = entries.all.into_values().collect();
+        self.watch_stream_deleted(&uids);
+        self.are_removed(uids);
+    }
+
+    /// Servers that do not count what was added do not show that a stream is another one when
+    /// it goes on above the cursor: what lies below may be passed over.
+    fn old_server_cannot_tell(&mut self) {
+        let Some(place) = self
+            .redis
+            .data
+            .stored_place()
+            .filter(|_| !self.redis.counts)
+        else {
+            return;
+        };
+        if let Some(entries) = self.redis.data.stream() {
+            for (_, uid) in entries.all.range(..=place) {
+                let fact = &mut self.ledger.facts[*uid];
+                (fact.skipped, fact.was_skipped) = (true, true);
+            }
+        }
+    }
+
+    fn are_removed(&mut self, uids: Vec<Uid>) {
+        for uid in uids {
+            self.ledger.facts[uid].removed = true;
+            if self.trace.is_some() && self.ledger.facts[uid].arrived == 0 {
+                let id = self.ledger.facts[uid].id;
+                self.note("others", &format!("{id} is removed, not sent"));
+            }
+        }
+    }
+
+    /// XDEL of some that wait, or of some that were sent.
+    fn delete(&mut self, count: u64, waiting: bool) {
+        let ledger = &self.ledger;
+        let Some(entries) = self.redis.data.stream() else {
+            return;
+        };
+        let fits = |uid: &Uid| (ledger.facts[*uid].arrived == 0) == waiting;
+        let ids = entries.all.iter().filter(|(_, uid)| fits(uid));
+        let ids: Vec<StreamId> = ids.map(|(id, _)| *id).collect();
+        let chosen = (0..count.min(ids.len() as u64)).map(|_| self.random.below(ids.len() as u64));
+        let chosen: Vec<StreamId> = chosen.map(|nth| ids[nth as usize]).collect();
+        for id in chosen {
+            let deleted = self.redis.data.stream_mut().and_then(|e| e.delete(id));
+            self.are_removed(deleted.into_iter().collect());
+        }
+    }
+
+    fn trim_by_others(&mut self, keep: usize) {
+        let Some(entries) = self.redis.data.stream_mut() else {
+            return;
+        };
+        let surplus = entries.all.len().saturating_sub(keep);
+        let removed = match entries.all.keys().nth(surplus) {
+            Some(first) => entries.trim_below(*first),
+            None => std::mem::take(&mut entries.all).into_values().collect(),
+        };
+        self.are_removed(removed);
+    }
+
+    fn foreign_text(&mut self, cursor: Cursor) -> Raw {
+        let from = self.redis.data.stored_place().unwrap_or(StreamId::ZERO);
+        let entries = self.redis.data.stream();
+        let back = |count: u64| {
+            let before = entries.map(|e| e.all.range(..=from).rev().nth(count as usize));
+            before.flatten().map_or(StreamId::ZERO, |(id, _)| *id)
+        };
+        let ahead = |count: u64| {
+            let behind = entries.map(|e| e.behind(from).take(count as usize).last());
+            behind.flatten().map_or(from, |(id, _)| id)
+        };
+        let newest = entries.map_or(from, |entries| entries.newest);
+        Raw::Text(match cursor {
+            Cursor::Back(count) => Place::written(back(count)),
+            Cursor::BackInclusive(count) => back(count).to_string(),
+            Cursor::Ahead(count) => Place::written(ahead(count)),
+            Cursor::All => "-".into(),
+            Cursor::Now => "$".into(),
+            Cursor::Beyond => Place::written(StreamId::new(newest.ms + 8000, 0)),
+            Cursor::BareTime => format!("({}", back(3).ms),
+            Cursor::Spaced => format!(" {}\n", Place::written(back(2))),
+            Cursor::Garbage => self.random.pick(&["foo", "12a", "", "(", "1-2-3"]).into(),
+            Cursor::Deleted => return Raw::Missing,
+        })
+    }
+}

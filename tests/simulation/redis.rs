@@ -1,0 +1,455 @@
+//! A Redis in memory: the keys of the service, what Redis says about them, and its moods.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mqtt_handler::bridge::{Answer, Look, Page, RedisFailure, Request, Save};
+use mqtt_handler::model::measurement::{BatchLimits, Entry};
+use mqtt_handler::model::settings::{Raw, RawSettings};
+use mqtt_handler::model::stream::{Copied, Remembered, Saved, Stream, Waiting};
+use mqtt_handler::model::stream_id::{Cursor, StreamId};
+
+use crate::schedule::Trigger;
+use crate::stream::{Entries, Uid};
+use crate::world::World;
+
+/// Entries that one request counts or trims at most.
+const SLICE: usize = 40;
+/// Entries that are counted at most where the server keeps no count.
+const COUNTED: usize = 10_000;
+/// Bytes of entries that one page takes at most.
+const PAGE_BYTES: usize = 20_000;
+
+#[derive(Clone, Debug, Default)]
+pub enum Values {
+    #[default]
+    Absent,
+    Stream(Entries),
+    /// A key of another type.
+    Other,
+}
+
+/// What the status hash holds.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub remembered: Remembered,
+    pub writes: u64,
+}
+
+/// All that a restart may bring back.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    pub values: Values,
+    pub enabled: Raw,
+    pub interval: Raw,
+    pub cursor: Raw,
+    pub status: Status,
+    pub dead: Vec<(StreamId, Uid)>,
+    pub incarnation: usize,
+}
+
+/// What is wrong at the moment; each is counted, because faults overlap.
+#[derive(Debug, Default)]
+pub struct Mood {
+    pub down: u32,
+    pub frozen: u32,
+    pub loading: u32,
+    pub read_only: u32,
+    pub full: u32,
+    pub latency: u32,
+    /// `mqtt_sender:dead_letter` is of another type.
+    pub no_copies: u32,
+}
+
+impl Mood {
+    pub fn answers(&self) -> bool {
+        self.down + self.frozen + self.loading == 0
+    }
+}
+
+#[derive(Default)]
+pub struct Redis {
+    /// Version 7, which counts what was added.
+    pub counts: bool,
+    pub data: Data,
+    pub mood: Mood,
+    /// Another one after each restart: connections do not survive it.
+    pub epoch: u64,
+    /// Requests that have arrived while it was frozen.
+    pub stalled: Vec<u64>,
+    pub blocked: Option<Blocked>,
+    pub snapshots: BTreeMap<usize, Data>,
+}
+
+/// XREAD BLOCK.
+pub struct Blocked {
+    pub number: u64,
+    after: StreamId,
+    count: usize,
+    limits: BatchLimits,
+    settings: RawSettings,
+}
+
+impl Data {
+    pub fn stream(&self) -> Option<&Entries> {
+        match &self.values {
+            Values::Stream(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    pub fn stream_mut(&mut self) -> Option<&mut Entries> {
+        match &mut self.values {
+            Values::Stream(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The place that the key of the cursor stands for, as everybody reads it.
+    pub fn stored_place(&self) -> Option<StreamId> {
+        match &self.cursor {
+            Raw::Text(text) => match text.parse() {
+                Ok(Cursor::After(id)) => Some(id),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub fn settings(&self) -> RawSettings {
+        RawSettings {
+            enabled: self.enabled.clone(),
+            interval: self.interval.clone(),
+            last_id: self.cursor.clone(),
+        }
+    }
+}
+
+type Reply = Result<Answer, RedisFailure>;
+
+fn refused(why: &str) -> RedisFailure {
+    RedisFailure::Refused(why.into())
+}
+
+impl World {
+    /// Answers one request; `None`: it blocks.
+    pub fn serve(&mut self, number: u64, request: &Request) -> Option<Reply> {
+        if self.redis.mood.loading > 0 && *request != Request::Connect {
+            return Some(Err(refused("LOADING")));
+        }
+        let writes = matches!(
+            request,
+            Request::Save(_)
+                | Request::Copy { .. }
+                | Request::Trim { .. }
+                | Request::NoteAccount(_)
+                | Request::WriteStatus
+        );
+        if writes && self.redis.mood.read_only > 0 {
+            self.refused_a_save(request);
+            return Some(Err(refused("READONLY")));
+        }
+        Some(match request {
+            Request::Connect => Ok(Answer::Done),
+            Request::Hazards => Ok(Answer::Hazards(Vec::new())),
+            Request::Remember => Ok(Answer::Remembered(
+                self.redis.data.status.remembered.clone(),
+            )),
+            Request::Settings => Ok(Answer::Settings(self.redis.data.settings())),
+            Request::Page {
+                after,
+                count,
+                limits,
+            } => {
+                let settings = self.redis.data.settings();
+                let matches = !self.random.percent(3);
+                self.page(*after, *count, *limits, settings, matches)
+            }
+            Request::Await {
+                after,
+                count,
+                limits,
+                patience,
+            } => return self.wait_for_entries(number, *after, *count, *limits, *patience),
+            Request::Look { after } => self.look(*after),
+            Request::Count { after, last } => self.count(*after, *last),
+            Request::Save(save) => self.save(save),
+            Request::Copy { id, .. } => self.copy(*id),
+            Request::Trim {
+                cursor,
+                accounted,
+                keep,
+            } => self.trim(*cursor, *accounted, *keep),
+            Request::NoteAccount(save) => self.note_account(save),
+            Request::WriteStatus => self.write_status(),
+        })
+    }
+
+    fn full(&self) -> Result<(), RedisFailure> {
+        if self.redis.mood.full > 0 {
+            return Err(refused("OOM"));
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Result<Stream, RedisFailure> {
+        match &self.redis.data.values {
+            Values::Absent => Ok(Stream::Absent),
+            Values::Stream(entries) => Ok(entries.state(self.redis.counts)),
+            Values::Other => Err(refused("WRONGTYPE")),
+        }
+    }
+
+    fn page(
+        &mut self,
+        after: StreamId,
+        count: usize,
+        limits: BatchLimits,
+        settings: RawSettings,
+        with_state: bool,
+    ) -> Reply {
+        let stream = self.state()?;
+        if with_state {
+            self.watch_look(true);
+        }
+        let (mut bytes, mut cut) = (0, false);
+        let mut found: Vec<(StreamId, Uid)> = Vec::new();
+        if let Some(entries) = self.redis.data.stream() {
+            for (id, uid) in entries.behind(after).take(count) {
+                bytes += 40 + self.ledger.facts[uid].pad;
+                if bytes > PAGE_BYTES && !found.is_empty() {
+                    cut = true;
+                    break;
+                }
+                found.push((id, uid));
+            }
+        }
+        let texts: Vec<(StreamId, String, usize)> = found
+            .iter()
+            .map(|(id, uid)| (*id, uid.to_string(), self.ledger.facts[*uid].pad))
+            .collect();
+        let list = self.encoder.batch(
+            texts.iter().map(|(id, uid, pad)| Entry {
+                id: *id,
+                fields: [
+                    (&b"n"[..], uid.as_bytes()),
+                    (&b"p"[..], &self.padding[..*pad]),
+                ],
+            }),
+            limits,
+        );
+        Ok(Answer::Page(Page {
+            settings,
+            stream: with_state.then_some(stream),
+            entries: found.len(),
+            at_end: found.len() < count && !cut,
+            list,
+            oddities: self.encoder.oddities,
+        }))
+    }
+
+    fn wait_for_entries(
+        &mut self,
+        number: u64,
+        after: StreamId,
+        count: usize,
+        limits: BatchLimits,
+        patience: Duration,
+    ) -> Option<Reply> {
+        let settings = self.redis.data.settings();
+        let some = |entries: &Entries| entries.behind(after).next().is_some();
+        if matches!(self.redis.data.values, Values::Other)
+            || self.redis.data.stream().is_some_and(some)
+        {
+            let matches = !self.random.percent(3);
+            return Some(self.page(after, count, limits, settings, matches));
+        }
+        self.redis.blocked = Some(Blocked {
+            number,
+            after,
+            count,
+            limits,
+            settings,
+        });
+        let at = self.now + patience.max(Duration::from_millis(1));
+        self.queue
+            .push(at, crate::queue::Event::RedisUnblocks(number));
+        None
+    }
+
+    /// The wait of XREAD is over, by an entry or by its patience.
+    pub fn unblock(&mut self, number: u64) {
+        let Some(blocked) = self.redis.blocked.take_if(|b| b.number == number) else {
+            return;
+        };
+        let matches = !self.random.percent(3);
+        let (after, count) = (blocked.after, blocked.count);
+        let reply = self.page(after, count, blocked.limits, blocked.settings, matches);
+        self.reply(number, reply);
+    }
+
+    /// Something was added: whoever waits for it is served.
+    pub fn added(&mut self) {
+        let served = self.redis.blocked.as_ref().is_some_and(|blocked| {
+            let some = |entries: &Entries| entries.behind(blocked.after).next().is_some();
+            self.redis.data.stream().is_some_and(some)
+        });
+        if let Some(blocked) = self.redis.blocked.as_ref().filter(|_| served) {
+            self.unblock(blocked.number);
+        }
+    }
+
+    fn look(&mut self, after: StreamId) -> Reply {
+        let stream = self.state()?;
+        self.watch_look(false);
+        let counts = self.redis.counts;
+        let entries = self.redis.data.stream();
+        let oldest = entries.and_then(|entries| entries.behind(after).next());
+        let waiting = entries.filter(|_| !counts).map(|entries| {
+            let count = entries.behind(after).take(COUNTED + 1).count() as u64;
+            if count > COUNTED as u64 {
+                Waiting::AtLeast(COUNTED as u64)
+            } else {
+                Waiting::Exactly(count)
+            }
+        });
+        Ok(Answer::Look(Look {
+            stream,
+            oldest: oldest.map(|(id, _)| id),
+            waiting,
+            used_percent: None,
+        }))
+    }
+
+    fn count(&mut self, after: StreamId, last: StreamId) -> Reply {
+        self.state()?;
+        let slice = self.redis.data.stream().map(|entries| {
+            let inside = entries.behind(after).take_while(|(id, _)| *id <= last);
+            inside
+                .take(SLICE)
+                .fold((0, last), |(n, _), (id, _)| (n + 1, id))
+        });
+        let (count, end) = slice.unwrap_or((0, last));
+        Ok(Answer::Counted { count, end })
+    }
+
+    fn save(&mut self, save: &Save) -> Reply {
+        let data = &self.redis.data;
+        if matches!(data.cursor, Raw::Unusable(_)) {
+            let found = data.cursor.clone();
+            self.refused_a_save(&Request::Save(save.clone()));
+            return Ok(Answer::Saved(Saved::Foreign(found)));
+        }
+        if data.cursor == Raw::Text(save.cursor.clone()) {
+            self.watch_same_cursor();
+            return Ok(Answer::Saved(Saved::Yes));
+        }
+        if data.cursor != save.expected {
+            return Ok(Answer::Saved(Saved::Foreign(data.cursor.clone())));
+        }
+        self.redis.data.cursor = Raw::Text(save.cursor.clone());
+        self.remember(save);
+        self.cursor_was_saved();
+        self.trip(Trigger::Saved);
+        Ok(Answer::Saved(Saved::Yes))
+    }
+
+    fn remember(&mut self, save: &Save) {
+        self.redis.data.status.remembered = Remembered {
+            position: Some((save.cursor.clone(), save.accounted)),
+            lost: save.lost,
+            dead_letters: save.dead_letters,
+        };
+    }
+
+    fn note_account(&mut self, save: &Save) -> Reply {
+        self.full()?;
+        self.remember(save);
+        Ok(Answer::Done)
+    }
+
+    fn write_status(&mut self) -> Reply {
+        self.full()?;
+        self.redis.data.status.writes += 1;
+        if let Some(view) = &self.device.shown {
+            let remembered = &mut self.redis.data.status.remembered;
+            remembered.lost = view.counters.lost;
+            remembered.dead_letters = view.counters.dead_letters;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn copy(&mut self, id: StreamId) -> Reply {
+        self.full()?;
+        if self.redis.mood.no_copies > 0 {
+            return Err(refused("WRONGTYPE"));
+        }
+        self.state()?;
+        let uid = self.redis.data.stream().and_then(|e| e.all.get(&id));
+        let Some(uid) = uid.copied() else {
+            return Ok(Answer::Copied(Copied::Gone));
+        };
+        self.redis.data.dead.push((id, uid));
+        self.was_dead_lettered(uid);
+        self.trip(Trigger::Copied);
+        Ok(Answer::Copied(Copied::Yes))
+    }
+
+    fn trim(&mut self, cursor: StreamId, accounted: Option<u64>, keep: u64) -> Reply {
+        self.state()?;
+        if self.redis.data.cursor != Raw::Text(Cursor::written(cursor)) {
+            return Ok(Answer::Trimmed { more: false });
+        }
+        let counts = self.redis.counts;
+        let Some(entries) = self.redis.data.stream_mut() else {
+            return Ok(Answer::Trimmed { more: false });
+        };
+        if entries.newest < cursor || accounted.is_some_and(|n| counts && entries.added < n) {
+            return Ok(Answer::Trimmed { more: false });
+        }
+        let sent = entries.all.range(..=cursor).count();
+        let surplus = sent.saturating_sub(keep as usize);
+        let cut: Vec<StreamId> = entries
+            .all
+            .keys()
+            .take(surplus.min(SLICE))
+            .copied()
+            .collect();
+        let removed: Vec<Uid> = match cut.last() {
+            Some(last) => entries.trim_below(last.next()),
+            None => Vec::new(),
+        };
+        for uid in removed {
+            let fact = &self.ledger.facts[uid];
+            if fact.arrived == 0 && !fact.dead && !fact.was_skipped {
+                let what = format!("{} was trimmed and never sent", fact.id);
+                self.ledger.broken("1 nothing lost", what);
+            }
+        }
+        Ok(Answer::Trimmed {
+            more: surplus > SLICE,
+        })
+    }
+
+    /// What the device needs of Redis for itself.
+    pub fn redis_latency(&mut self) -> Duration {
+        if self.redis.mood.latency > 0 {
+            return self.random.millis(20, 150);
+        }
+        self.random.micros(50, 1500)
+    }
+
+    /// All is as it was at a moment before.
+    pub fn restore(&mut self, snapshot: usize) {
+        let Some(data) = self.redis.snapshots.remove(&snapshot) else {
+            return;
+        };
+        self.forget_what_is_newer(&data);
+        self.redis.data = data;
+        self.cursor_is_restored();
+        self.ledger.incarnation = self.redis.data.incarnation;
+    }
+}
+
+/// For the time-outs of requests.
+pub const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,376 @@
+//! What a seed stands for: a device, a broker and a Redis, and the faults that befall them.
+
+use std::time::Duration;
+
+use mqtt_handler::model::measurement::BatchLimits;
+use mqtt_handler::{bridge, link};
+
+use crate::broker::{Limit, Manner, Speaks};
+use crate::random::Random;
+
+/// A moment that a fault may wait for, so that it hits between two actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    Published,
+    Arrived,
+    Acknowledged,
+    Saved,
+    Copied,
+    Handshake,
+}
+
+/// How a black hole ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heals {
+    /// What was on its way arrives.
+    Resumes,
+    /// The connection is cut.
+    Cuts,
+}
+
+/// What somebody else writes to the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// So many entries back from where it is.
+    Back(u64),
+    BackInclusive(u64),
+    Ahead(u64),
+    All,
+    Now,
+    /// Above everything in the stream.
+    Beyond,
+    BareTime,
+    Spaced,
+    Garbage,
+    Deleted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Killed,
+    Terminated,
+    BrokerRestarts { gently: bool },
+    BrokerFrozen,
+    BrokerDeaf,
+    BrokerForbids,
+    BrokerQuota,
+    BrokerCutsHandshake,
+    BrokerSilentToFive,
+    BrokerBadCredentials,
+    BrokerUnavailable,
+    BrokerKicks,
+    Cut,
+    HoleBoth(Heals),
+    HoleUp(Heals),
+    HoleDown(Heals),
+    Refused,
+    Latency,
+    Slow,
+    RedisRestarts,
+    RedisForgets { millis: u64 },
+    RedisFrozen,
+    RedisLoading,
+    RedisClientsKilled,
+    RedisFull,
+    RedisReadOnly,
+    RedisLatency,
+    NoCopies,
+    StreamDeleted,
+    StreamRewritten { hours_back: u64 },
+    WaitingDeleted { count: u64 },
+    SentDeleted { count: u64 },
+    Trimmed { keep: u64 },
+    IdsRaised,
+    StreamOfOtherType,
+    CursorSet(Cursor),
+    CursorOfOtherType,
+    Disabled,
+    Interval { millis: u64 },
+    ClockSteps { seconds: i64 },
+    LateMessages,
+    Burst { count: u64 },
+    Poison { count: u64 },
+    Large,
+}
+
+impl Fault {
+    /// Its name, without numbers.
+    pub fn name(&self) -> String {
+        let text = format!("{self:?}");
+        let letters = |c: char| !c.is_alphabetic() && c != '(';
+        let name = text.split(letters).next().unwrap_or_default();
+        name.trim_end_matches('(').to_string()
+    }
+
+    /// The loss that it causes cannot be counted exactly by anybody.
+    pub fn blurs_losses(&self) -> bool {
+        matches!(
+            self,
+            Fault::RedisForgets { .. }
+                | Fault::IdsRaised
+                | Fault::CursorSet(_)
+                | Fault::CursorOfOtherType
+                | Fault::StreamOfOtherType
+        )
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub at: Duration,
+    /// It begins when this happens for the first time from then on.
+    pub trigger: Option<Trigger>,
+    pub lasts: Duration,
+    pub fault: Fault,
+}
+
+/// The device and its servers.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub redis_counts: bool,
+    pub speaks: Speaks,
+    pub limit: Limit,
+    pub status: bool,
+    pub status_bytes: usize,
+    pub status_manner: Option<Manner>,
+    pub subscriptions: usize,
+    pub subscription_manner: Option<Manner>,
+    pub interval: Duration,
+    pub batch: BatchLimits,
+    pub keep_sent: Option<u64>,
+    pub ack_timeout: Duration,
+    pub keep_alive: Duration,
+    /// Measurements that wait at first, and how often one more comes.
+    pub backlog: u64,
+    pub every: Duration,
+    pub pad: usize,
+}
+
+impl Setup {
+    pub fn bridge_rules(&self) -> bridge::Rules {
+        bridge::Rules {
+            interval: self.interval,
+            batch: self.batch,
+            keep_sent: self.keep_sent,
+            ack_timeout: self.ack_timeout,
+            topic: "values".into(),
+        }
+    }
+
+    pub fn link_rules(&self) -> link::Rules {
+        link::Rules {
+            address: "broker".into(),
+            wanted: link::Wanted::Auto,
+            insecure: false,
+            keep_alive: self.keep_alive,
+            ack_timeout: self.ack_timeout,
+            values: "values".into(),
+            filters: ["all", "own"][..self.subscriptions]
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            status: self.status.then(|| ("status".into(), b"offline".to_vec())),
+        }
+    }
+
+    fn random(random: &mut Random) -> Setup {
+        let odd = |random: &mut Random| random.percent(12);
+        let manners = [Manner::Refuses, Manner::Closes, Manner::Silent];
+        let limit = if random.percent(70) {
+            Limit::None
+        } else {
+            let bytes = random.pick(&[700, 1500, 4000]);
+            random.pick(&[
+                Limit::Announced(bytes),
+                Limit::Closes(bytes),
+                Limit::Says(bytes),
+            ])
+        };
+        let speaks = if odd(random) {
+            random.pick(&[Speaks::OldSays, Speaks::OldCloses, Speaks::OldSilent])
+        } else {
+            Speaks::Five
+        };
+        Setup {
+            redis_counts: random.percent(75),
+            speaks,
+            limit,
+            status: random.percent(50),
+            status_bytes: random.pick(&[100, 100, 100, 2000]),
+            status_manner: odd(random).then(|| random.pick(&manners)),
+            subscriptions: 1 + random.below(2) as usize,
+            subscription_manner: odd(random).then(|| random.pick(&manners)),
+            interval: Duration::from_millis(random.pick(&[0, 200, 1000, 1000, 3000])),
+            batch: BatchLimits {
+                max_bytes: random.pick(&[600, 3000, 65536]),
+                max_count: random.pick(&[1, 4, 20, 100]),
+            },
+            keep_sent: random.percent(30).then(|| random.pick(&[0, 3, 30])),
+            ack_timeout: Duration::from_secs(random.pick(&[3, 3, 10, 30])),
+            keep_alive: Duration::from_secs(random.pick(&[5, 5, 20, 60])),
+            backlog: random.pick(&[0, 5, 60, 150]),
+            every: Duration::from_millis(random.pick(&[150, 400, 1000, 3000])),
+            pad: random.pick(&[0, 0, 20, 200]),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub setup: Setup,
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    pub fn new(seed: u64) -> Plan {
+        let mut random = Random::new(seed ^ 0x5851_F42D_4C95_7F2D);
+        let setup = Setup::random(&mut random);
+        let count = random.pick(&[1, 2, 3, 4, 6, 9]);
+        let faults = (0..count).map(|_| planned(&mut random)).collect();
+        Plan {
+            seed,
+            setup,
+            faults,
+        }
+    }
+
+    /// When the last fault is over.
+    pub fn end(&self) -> Duration {
+        let ends = self.faults.iter().map(|planned| planned.at + planned.lasts);
+        ends.max().unwrap_or_default().max(Duration::from_secs(5))
+    }
+
+    pub fn has(&self, test: impl Fn(&Fault) -> bool) -> bool {
+        self.faults.iter().any(|planned| test(&planned.fault))
+    }
+}
+
+fn planned(random: &mut Random) -> Planned {
+    use Trigger::{Acknowledged, Arrived, Copied, Handshake, Published, Saved};
+    let triggers = [Published, Arrived, Acknowledged, Saved, Copied, Handshake];
+    Planned {
+        at: random.millis(200, 40_000),
+        trigger: random.percent(50).then(|| random.pick(&triggers)),
+        lasts: match random.below(4) {
+            0 => random.millis(8000, 25_000),
+            _ => random.millis(100, 5000),
+        },
+        fault: fault(random),
+    }
+}
+
+fn heals(random: &mut Random) -> Heals {
+    random.pick(&[Heals::Resumes, Heals::Cuts])
+}
+
+fn fault(random: &mut Random) -> Fault {
+    match random.below(5) {
+        0 => of_the_device(random),
+        1 => of_the_broker(random),
+        2 => of_the_network(random),
+        3 => of_redis(random),
+        _ => by_others(random),
+    }
+}
+
+fn of_the_device(random: &mut Random) -> Fault {
+    match random.below(8) {
+        0..=2 => Fault::Killed,
+        3..=4 => Fault::Terminated,
+        5 => Fault::ClockSteps {
+            seconds: random.pick(&[-18_000, -60, -2, 2, 60, 18_000]),
+        },
+        _ => Fault::LateMessages,
+    }
+}
+
+fn of_the_broker(random: &mut Random) -> Fault {
+    match random.below(14) {
+        0..=1 => Fault::BrokerRestarts { gently: true },
+        2..=3 => Fault::BrokerRestarts { gently: false },
+        4 => Fault::BrokerFrozen,
+        5 => Fault::BrokerDeaf,
+        6 => Fault::BrokerForbids,
+        7 => Fault::BrokerQuota,
+        8 => Fault::BrokerCutsHandshake,
+        9 => Fault::BrokerSilentToFive,
+        10 => Fault::BrokerBadCredentials,
+        11 => Fault::BrokerUnavailable,
+        _ => Fault::BrokerKicks,
+    }
+}
+
+fn of_the_network(random: &mut Random) -> Fault {
+    match random.below(10) {
+        0..=2 => Fault::Cut,
+        3 => Fault::HoleBoth(heals(random)),
+        4 => Fault::HoleUp(heals(random)),
+        5 => Fault::HoleDown(heals(random)),
+        6 => Fault::Refused,
+        7 => Fault::Latency,
+        _ => Fault::Slow,
+    }
+}
+
+fn of_redis(random: &mut Random) -> Fault {
+    match random.below(13) {
+        0..=1 => Fault::RedisRestarts,
+        2..=3 => Fault::RedisForgets {
+            millis: random.pick(&[10, 300, 1000, 2000]),
+        },
+        4..=5 => Fault::RedisFrozen,
+        6 => Fault::RedisLoading,
+        7 => Fault::RedisClientsKilled,
+        8 => Fault::RedisFull,
+        9 => Fault::RedisReadOnly,
+        10 => Fault::RedisLatency,
+        _ => Fault::NoCopies,
+    }
+}
+
+fn by_others(random: &mut Random) -> Fault {
+    match random.below(20) {
+        0..=5 => Fault::CursorSet(cursor(random)),
+        6 => Fault::CursorOfOtherType,
+        7 => Fault::StreamDeleted,
+        8 => Fault::StreamRewritten {
+            hours_back: random.below(7),
+        },
+        9..=10 => Fault::WaitingDeleted {
+            count: 1 + random.below(10),
+        },
+        11 => Fault::SentDeleted {
+            count: 1 + random.below(10),
+        },
+        12..=13 => Fault::Trimmed {
+            keep: random.below(40),
+        },
+        14 => Fault::IdsRaised,
+        15 => Fault::StreamOfOtherType,
+        16 => Fault::Disabled,
+        17 => Fault::Interval {
+            millis: random.pick(&[0, 100, 1000, 20_000]),
+        },
+        18 => random.pick(&[Fault::Burst { count: 50 }, Fault::Large]),
+        _ => Fault::Poison {
+            count: 1 + random.below(3),
+        },
+    }
+}
+
+fn cursor(random: &mut Random) -> Cursor {
+    let count = 1 + random.below(30);
+    random.pick(&[
+        Cursor::Back(count),
+        Cursor::BackInclusive(count),
+        Cursor::Ahead(count),
+        Cursor::All,
+        Cursor::Now,
+        Cursor::Beyond,
+        Cursor::BareTime,
+        Cursor::Spaced,
+        Cursor::Garbage,
+        Cursor::Deleted,
+    ])
+}

@@ -1,0 +1,488 @@
+//! The promises that are checked while a schedule happens, each under its name.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use mqtt_handler::bridge::{self, Request};
+use mqtt_handler::link::{self, NoConnectionKind};
+use mqtt_handler::model::failure::Cause;
+use mqtt_handler::model::measurement::Batch;
+use mqtt_handler::model::message::Protocol;
+use mqtt_handler::model::notice::Level;
+use mqtt_handler::model::settings::Raw;
+use mqtt_handler::model::stream_id::{Cursor, StreamId};
+
+use crate::client::{Doing, Kind};
+use crate::queue::Event;
+use crate::redis::{Data, Values};
+use crate::stream::Uid;
+use crate::world::World;
+
+/// A foreign cursor takes effect within this time; half a second more for what is under way.
+const OBEYED: Duration = Duration::from_millis(1300);
+/// What may happen within ten seconds.
+const ACTIONS: u64 = 2500;
+const LINES: u64 = 100;
+
+pub struct Watch {
+    pub happened: Vec<bool>,
+    pub over: bool,
+    pub actions: u64,
+    pub requests: u64,
+    /// The place of a foreign cursor, as long as it is not overwritten.
+    pub floor: Option<StreamId>,
+    foreign: Option<Foreign>,
+    writes: u64,
+    /// All texts that the key has held.
+    texts: BTreeSet<String>,
+    /// The stored cursor was found right up to here.
+    cleared: StreamId,
+    /// Redis has refused to store the cursor, or poison has no copy.
+    pub hampered: bool,
+    /// Measurements before this one were there when the device was told the state of the stream
+    /// last, and which stream that was.
+    pub seen: Uid,
+    incarnation: usize,
+    /// A stream that was written anew while no process ran: that shows only in the end.
+    blind: usize,
+    five_failed: bool,
+    old_worked: bool,
+    window: Window,
+    disabled_since: Option<Instant>,
+}
+
+struct Foreign {
+    nth: u64,
+    obeyed: bool,
+    usable: bool,
+    /// The key has never held it before.
+    new: bool,
+}
+
+struct Window {
+    since: Instant,
+    actions: u64,
+    arrivals: u64,
+    lines: u64,
+}
+
+impl Watch {
+    pub fn new(faults: usize, now: Instant) -> Watch {
+        Watch {
+            happened: vec![false; faults],
+            over: false,
+            actions: 0,
+            requests: 0,
+            floor: None,
+            foreign: None,
+            writes: 0,
+            texts: BTreeSet::new(),
+            cleared: StreamId::ZERO,
+            hampered: false,
+            seen: 0,
+            incarnation: 0,
+            blind: 0,
+            five_failed: false,
+            old_worked: false,
+            window: Window {
+                since: now,
+                actions: 0,
+                arrivals: 0,
+                lines: 0,
+            },
+            disabled_since: None,
+        }
+    }
+}
+
+impl World {
+    /// No more than a few actions a second, and no line at full rate.
+    pub fn watch_work(&mut self) {
+        let window = &self.watch.window;
+        if self.now.saturating_duration_since(window.since) < Duration::from_secs(10) {
+            return;
+        }
+        let actions = self.watch.actions - window.actions;
+        let arrivals = self.ledger.arrivals - window.arrivals;
+        let lines = window.lines;
+        if actions > ACTIONS + 40 * arrivals {
+            let what = format!("{actions} actions in 10 s for {arrivals} measurements");
+            self.ledger.broken("6 bounded work", what);
+        }
+        if lines > LINES {
+            let what = format!("{lines} lines in 10 s");
+            self.ledger.broken("6 no line at full rate", what);
+        }
+        self.watch.window = Window {
+            since: self.now,
+            actions: self.watch.actions,
+            arrivals: self.ledger.arrivals,
+            lines: 0,
+        };
+    }
+
+    pub fn bridge_tells(&mut self, notice: &bridge::Notice) {
+        if notice.level() >= Level::Info {
+            self.watch.window.lines += 1;
+        }
+        match notice {
+            bridge::Notice::Cursor { after, .. } => self.cursor_is_obeyed(*after),
+            bridge::Notice::StreamAnew { .. } => {
+                self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
+            }
+            bridge::Notice::CopyRefused { .. } | bridge::Notice::CursorRefused(_) => {
+                self.watch.hampered = true;
+            }
+            _ => {}
+        }
+    }
+
+    pub fn link_tells(&mut self, notice: &link::Notice) {
+        if notice.level() >= Level::Info {
+            self.watch.window.lines += 1;
+        }
+    }
+
+    pub fn watch_request(&mut self, _request: &Request) {
+        self.watch.requests += 1;
+    }
+
+    /// Measurements behind a place that were sent, and those that are on their way.
+    fn repeatable(&self, after: StreamId) -> u64 {
+        let arrived = |uid: &Uid| self.ledger.facts[*uid].arrived > 0;
+        let entries = self.redis.data.stream();
+        let sent = entries.map_or(0, |entries| {
+            entries
+                .behind(after)
+                .filter(|(_, uid)| arrived(uid))
+                .count()
+        });
+        (sent + self.in_flight()) as u64
+    }
+
+    fn in_flight(&self) -> usize {
+        match self.client.operation.as_ref().map(|o| &o.doing) {
+            Some(Doing::Publishing { publication, .. }) => publication.uids.len(),
+            _ => self.plan.setup.batch.max_count,
+        }
+    }
+
+    /// A list was not confirmed: it may arrive twice.
+    pub fn note_repeat(&mut self, _cause: Cause) {
+        if let Some(Doing::Publishing { publication, .. }) =
+            self.client.operation.as_ref().map(|o| &o.doing)
+        {
+            self.ledger.repeats_allowed += publication.uids.len() as u64;
+        }
+    }
+
+    pub fn watch_hand_over(&mut self, list: &Batch) {
+        let batch = self.plan.setup.batch;
+        let bytes = list.payload.len();
+        if list.count > batch.max_count || bytes > batch.max_bytes && list.count > 1 {
+            let what = format!("{} measurements, {bytes} bytes", list.count);
+            self.ledger.broken("4 never larger than allowed", what);
+        }
+        let off = self.redis.data.enabled == Raw::Text("0".into());
+        let since = self.watch.disabled_since;
+        self.watch.disabled_since = if off { since.or(Some(self.now)) } else { None };
+    }
+
+    pub fn refused_a_save(&mut self, request: &Request) {
+        if matches!(request, Request::Save(_)) {
+            self.watch.hampered = true;
+        }
+    }
+
+    /// Somebody else sets the cursor.
+    pub fn foreign_cursor(&mut self, raw: Raw) {
+        if raw == self.redis.data.cursor {
+            return;
+        }
+        self.note("others", &format!("cursor set: {raw:?}"));
+        let text = format!("{raw:?}");
+        self.redis.data.cursor = raw.clone();
+        let place = match &raw {
+            Raw::Missing => Some(StreamId::ZERO),
+            Raw::Bytes(_) | Raw::Unusable(_) => None,
+            Raw::Text(text) => match text.parse() {
+                Ok(Cursor::After(id)) => Some(id),
+                Ok(Cursor::Now) => self.redis.data.stream().map(|entries| entries.newest),
+                Err(_) => None,
+            },
+        };
+        self.watch.writes += 1;
+        self.watch.foreign = Some(Foreign {
+            nth: self.watch.writes,
+            obeyed: false,
+            usable: place.is_some(),
+            new: self.watch.texts.insert(text),
+        });
+        if let Some(place) = place {
+            self.is_set_to(place);
+        }
+        let at = self.now + OBEYED;
+        let event = Event::CursorIsDue(self.watch.writes, self.device.process);
+        self.queue.push(at, event);
+    }
+
+    /// What lies up to there is passed over on purpose, and what lies behind is not.
+    fn is_set_to(&mut self, place: StreamId) {
+        self.watch.floor = Some(place);
+        self.watch.cleared = StreamId::ZERO;
+        if let Some(entries) = self.redis.data.stream() {
+            for (id, uid) in &entries.all {
+                let fact = &mut self.ledger.facts[*uid];
+                // What lies behind it will be sent again.
+                fact.confirmed &= *id <= place;
+                if !fact.confirmed {
+                    fact.skipped = *id <= place;
+                    fact.was_skipped |= fact.skipped;
+                }
+            }
+        }
+    }
+
+    /// A restart of Redis has brought back an earlier cursor: what somebody had set is void.
+    pub fn cursor_is_restored(&mut self) {
+        let place = self.redis.data.stored_place();
+        let newest = self
+            .redis
+            .data
+            .stream()
+            .map_or(StreamId::ZERO, |e| e.newest);
+        self.watch.floor = place.filter(|place| *place > newest);
+        let entries = self.redis.data.stream().into_iter();
+        for (id, uid) in entries.flat_map(|entries| &entries.all) {
+            let fact = &mut self.ledger.facts[*uid];
+            if fact.arrived == 0 {
+                fact.skipped = place.is_some_and(|place| *id <= place);
+                fact.was_skipped |= fact.skipped;
+            }
+        }
+    }
+
+    fn cursor_is_obeyed(&mut self, after: StreamId) {
+        self.ledger.repeats_allowed += self.repeatable(after);
+        let now = self.redis.data.cursor == Raw::Text("$".into());
+        if let Some(foreign) = &mut self.watch.foreign {
+            foreign.obeyed = true;
+        }
+        if now {
+            self.is_set_to(after);
+        }
+    }
+
+    /// A foreign cursor takes effect within a second as long as Redis answers.
+    pub fn watch_obedience(&mut self, nth: u64, process: u32) {
+        let same = self.watch.foreign.as_ref();
+        let unheeded = same.is_some_and(|f| f.nth == nth && f.usable && !f.obeyed);
+        let calm = self.open.is_empty()
+            && self.now.saturating_duration_since(self.closed_at) > OBEYED * 5
+            && matches!(self.redis.data.values, Values::Stream(_));
+        let runs = self.device.process == process && self.device.stopping.is_none();
+        if unheeded && calm && runs && self.device.shown.is_some() {
+            let what = format!("{:?} was not obeyed", self.redis.data.cursor);
+            self.ledger.broken("3 a foreign cursor is obeyed", what);
+        }
+    }
+
+    /// What the device wants to store is there already: somebody else agrees with it.
+    pub fn watch_same_cursor(&mut self) {
+        self.watch.foreign = None;
+    }
+
+    /// The device has stored its cursor.
+    pub fn cursor_was_saved(&mut self) {
+        let Some(place) = self.redis.data.stored_place() else {
+            return;
+        };
+        if let Raw::Text(text) = &self.redis.data.cursor {
+            self.watch
+                .texts
+                .insert(format!("{:?}", Raw::Text(text.clone())));
+        }
+        let foreign = self.watch.foreign.take();
+        if foreign.is_some_and(|f| f.usable && f.new && !f.obeyed) {
+            let what = format!("by {place}");
+            self.ledger
+                .broken("3 a foreign cursor is not overwritten", what);
+        }
+        self.watch.floor = None;
+        let from = self.watch.cleared.min(place);
+        let current = self.redis.data.incarnation;
+        if self.watch.incarnation != current || current > 0 && self.watch.blind == current {
+            // It is another stream than the one that the device knows: no cursor counts there,
+            // and all of it has to be sent.
+            return;
+        }
+        let Some(entries) = self.redis.data.stream() else {
+            return;
+        };
+        let facts = &self.ledger.facts;
+        let open = |uid: &Uid| {
+            let fact = &facts[*uid];
+            !(fact.arrived > 0 && fact.confirmed || fact.dead || fact.skipped)
+        };
+        let mut passed = entries.all.range(from..=place);
+        if let Some((id, _)) = passed.find(|(_, uid)| open(uid)) {
+            let what = format!("{id} is unconfirmed, and the cursor is {place}");
+            self.ledger.broken("4 the cursor never passes", what);
+        }
+        self.watch.cleared = place;
+    }
+
+    pub fn was_dead_lettered(&mut self, uid: Uid) {
+        let fact = &mut self.ledger.facts[uid];
+        fact.dead = true;
+        // Its packet has about so many bytes: where the broker has named its limit, it is not
+        // tried.
+        let large = fact.pad + 110 > self.broker.limit.bytes();
+        if !fact.condemned && !large {
+            let what = format!("{} was never turned away by the broker", fact.id);
+            self.ledger.broken("2 no innocent is dead-lettered", what);
+        }
+    }
+
+    pub fn watch_stream_deleted(&mut self, uids: &[Uid]) {
+        self.watch.cleared = StreamId::ZERO;
+        for uid in uids {
+            self.ledger.facts[*uid].unseen |= *uid >= self.watch.seen;
+        }
+        // What was deleted one by one shows at the end of the stream, which now never comes for a
+        // process that is not there.
+        if self.device.poller.is_none() {
+            for fact in &mut self.ledger.facts {
+                fact.unseen |= fact.removed;
+            }
+        }
+    }
+
+    /// The device is told the state of the stream.
+    pub fn watch_look(&mut self, with_page: bool) {
+        self.watch.seen = self.ledger.facts.len();
+        if with_page {
+            self.watch.incarnation = self.redis.data.incarnation;
+        }
+    }
+
+    /// Redis forgets what it did not store.
+    pub fn forget_what_is_newer(&mut self, old: &Data) {
+        self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
+        let empty = crate::stream::Entries::default();
+        let kept = old.stream().unwrap_or(&empty);
+        if let Some(entries) = self.redis.data.stream() {
+            for (id, uid) in &entries.all {
+                if kept.all.get(id) != Some(uid) {
+                    self.ledger.facts[*uid].forgotten = true;
+                }
+            }
+        }
+        for uid in kept.all.values() {
+            let fact = &mut self.ledger.facts[*uid];
+            fact.was_skipped |= fact.removed;
+            fact.removed = false;
+        }
+        for (_, uid) in &self.redis.data.dead {
+            if !old.dead.iter().any(|(_, dead)| dead == uid) {
+                let fact = &mut self.ledger.facts[*uid];
+                (fact.dead, fact.forgotten) = (false, true);
+            }
+        }
+        for uid in kept.all.values() {
+            let fact = &mut self.ledger.facts[*uid];
+            fact.confirmed |= fact.arrived > 0;
+        }
+        self.ledger.begins_again_at(kept.newest, old.incarnation);
+        self.watch.cleared = StreamId::ZERO;
+        self.watch.hampered = true;
+        self.watch.foreign = None;
+        self.ledger.repeats_allowed += kept.all.len() as u64;
+    }
+
+    pub fn watch_start(&mut self) {
+        (self.watch.five_failed, self.watch.old_worked) = (false, false);
+        self.ledger.old_version_is_right = false;
+        let remembered = &self.redis.data.status.remembered;
+        let known = remembered
+            .position
+            .as_ref()
+            .is_some_and(|(cursor, _)| self.redis.data.cursor == Raw::Text(cursor.clone()));
+        if !known {
+            // What was removed by now was so before this process knew anything.
+            for fact in &mut self.ledger.facts {
+                fact.unseen |= fact.removed;
+            }
+        }
+        if self.watch.incarnation != self.redis.data.incarnation {
+            self.watch.blind = self.redis.data.incarnation;
+            let place = self.redis.data.stored_place().unwrap_or_default();
+            let entries = self.redis.data.stream().into_iter();
+            for uid in entries.flat_map(|entries| entries.all.range(..=place)) {
+                self.ledger.facts[*uid.1].was_skipped = true;
+            }
+        }
+    }
+
+    /// The process is killed: what it has sent and not stored is sent again.
+    pub fn watch_kill(&mut self) {
+        let place = self.redis.data.stored_place();
+        let behind = place.unwrap_or(StreamId::ZERO);
+        self.ledger.repeats_allowed += self.repeatable(behind);
+        let known = place.is_some() || self.redis.data.cursor == Raw::Missing;
+        let calm = !self.watch.hampered && self.watch.foreign.is_none() && known;
+        let facts = &self.ledger.facts;
+        let entries = self.redis.data.stream();
+        let confirmed = entries.map_or(0, |entries| {
+            let confirmed = |uid: Uid| facts[uid].confirmed;
+            entries
+                .behind(behind)
+                .filter(|(_, uid)| confirmed(*uid))
+                .count()
+        });
+        if calm && confirmed > self.plan.setup.batch.max_count {
+            let what = format!("{confirmed} measurements confirmed and not stored");
+            self.ledger.broken("3 one list a fault", what);
+        }
+    }
+
+    /// The process has ended as it was asked to.
+    pub fn watch_end(&mut self) {
+        self.watch_kill();
+        if let Some(asked) = self.device.stopping {
+            let took = self.now.saturating_duration_since(asked);
+            if took > Duration::from_secs(16) {
+                let what = format!("the end took {took:?}");
+                self.ledger.broken("5 it ends when asked to", what);
+            }
+        }
+    }
+
+    pub fn handshake_failed(&mut self, protocol: Protocol, kind: NoConnectionKind) {
+        let watch = &mut self.watch;
+        let without_a_word = matches!(kind, NoConnectionKind::Closed | NoConnectionKind::Silent);
+        if protocol == Protocol::V5 {
+            if kind == NoConnectionKind::OtherVersion || without_a_word && watch.old_worked {
+                self.ledger.old_version_is_right = true;
+            }
+            (watch.five_failed, watch.old_worked) = (without_a_word, false);
+        }
+    }
+
+    pub fn handshake_worked(&mut self, protocol: Protocol) {
+        let watch = &mut self.watch;
+        match protocol {
+            Protocol::V5 => (watch.five_failed, watch.old_worked) = (false, false),
+            Protocol::V311 => watch.old_worked = watch.five_failed,
+        }
+    }
+
+    /// MQTT 3.1.1 confirms what it throws away, so it carries measurements only where it must.
+    pub fn watch_protocol(&mut self, protocol: Protocol, kind: Kind) {
+        let wrong = protocol == Protocol::V311 && !self.ledger.old_version_is_right;
+        if kind == Kind::Values && wrong {
+            let what = "measurements go out in MQTT 3.1.1 without need".to_string();
+            self.ledger.broken("4 confirmed means arrived", what);
+        }
+    }
+}
