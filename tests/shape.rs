@@ -1,0 +1,182 @@
+//! The shape of the house: who may know whom, what a room that only decides must not do, and how
+//! large a piece may be. A newcomer finds the place of a change by it, so it is kept by a test.
+
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms that it may use. Arrows go down only.
+const ROOMS: [(&str, &[&str]); 14] = [
+    ("model", &[]),
+    ("net", &[]),
+    ("random", &[]),
+    ("redis", &["net"]),
+    ("config", &["model", "random"]),
+    ("logging", &["config"]),
+    ("cli", &[]),
+    ("store", &["model", "redis", "config"]),
+    ("mqtt", &["model", "config", "net"]),
+    ("bridge", &["model"]),
+    ("link", &["model"]),
+    ("commands", &["model", "config", "store"]),
+    ("report", &["model", "config", "store", "mqtt"]),
+    (
+        "service",
+        &[
+            "model", "random", "config", "store", "mqtt", "bridge", "link", "commands",
+        ],
+    ),
+];
+/// What a machine must not have: it gets time, results and seeds, and gives actions and notices.
+const IMPURE: [&str; 10] = [
+    "Instant::now",
+    "SystemTime",
+    ".elapsed()",
+    "crossbeam",
+    "log::",
+    "std::net",
+    "std::thread",
+    "std::fs",
+    "crate::random",
+    "println!",
+];
+const FILE: usize = 400;
+const FUNCTION: usize = 60;
+/// The loops around the machines have no decision in them.
+const LOOP: usize = 150;
+
+/// A source file: its room, its place, and its text without the tests in it.
+struct Source {
+    room: String,
+    path: PathBuf,
+    text: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("src") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(&root).expect("inside").to_path_buf();
+            if inside.ends_with("tests.rs") {
+                continue;
+            }
+            let all = std::fs::read_to_string(&path).expect("text");
+            let room = inside.iter().next().expect("a room").to_string_lossy();
+            found.push(Source {
+                room: room.trim_end_matches(".rs").to_string(),
+                path: inside,
+                text: all.split("#[cfg(test)]").next().unwrap_or_default().into(),
+                lines: all.lines().count(),
+            });
+        }
+    }
+    assert!(found.len() > 50, "{}", found.len());
+    found
+}
+
+#[test]
+fn arrows_between_rooms_go_down_only() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        if ["lib", "main"].contains(&source.room.as_str()) {
+            continue;
+        }
+        let Some((_, may_use)) = ROOMS.iter().find(|(room, _)| *room == source.room) else {
+            wrong.push(format!("{}: a room without a place", source.path.display()));
+            continue;
+        };
+        for piece in source.text.split("crate::").skip(1) {
+            let used: String = piece
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect();
+            if used != source.room && !may_use.contains(&used.as_str()) {
+                wrong.push(format!("{} uses {used}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // No circle: a room stands behind all that it uses.
+    for (nth, (room, may_use)) in ROOMS.iter().enumerate() {
+        let behind = |used: &&str| ROOMS[..nth].iter().any(|(other, _)| other == used);
+        assert!(may_use.iter().all(behind), "{room}");
+    }
+}
+
+#[test]
+fn machines_have_no_clock_no_channel_and_no_log() {
+    for source in sources() {
+        if !["bridge", "link", "model"].contains(&source.room.as_str()) {
+            continue;
+        }
+        for word in IMPURE {
+            // The time of the record is that of its rendering.
+            let excused = source.path.ends_with("model/status.rs") && word == "SystemTime";
+            assert!(
+                excused || !source.text.contains(word),
+                "{}: {word}",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_loops_around_the_machines_are_thin() {
+    for name in ["poller.rs", "publisher.rs", "dispatcher.rs"] {
+        let source = sources()
+            .into_iter()
+            .find(|source| source.path == Path::new("service").join(name))
+            .expect(name);
+        let code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+        let start = source.text.find("    pub fn run(").expect("run");
+        let lines = source.text[start..].lines().filter(code).count();
+        assert!(lines < LOOP, "{name}: {lines} lines");
+    }
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    let mut long = Vec::new();
+    for source in sources() {
+        if source.lines > FILE {
+            long.push(format!("{}: {} lines", source.path.display(), source.lines));
+        }
+        long.extend(
+            long_functions(&source.text)
+                .into_iter()
+                .map(|what| format!("{}: {what}", source.path.display())),
+        );
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// Functions of more than `FUNCTION` lines, tables of words aside.
+fn long_functions(text: &str) -> Vec<String> {
+    let mut long = Vec::new();
+    let mut begun: Option<(usize, String, String)> = None;
+    for (nth, line) in text.lines().enumerate() {
+        let indent: String = line.chars().take_while(|c| *c == ' ').collect();
+        let code = line.trim_start();
+        let is_function = code.starts_with("fn ") || code.contains(" fn ") && code.ends_with('{');
+        if is_function && !code.starts_with("//") {
+            begun = Some((nth, indent.clone(), code.to_string()));
+        }
+        if let Some((from, outer, name)) = &begun {
+            if line == format!("{outer}}}") {
+                let lines = nth - from + 1;
+                if lines > FUNCTION {
+                    long.push(format!("{lines} lines: {name}"));
+                }
+                begun = None;
+            }
+        }
+    }
+    long
+}
