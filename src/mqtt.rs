@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use paho::{AsyncClient, PropertyCode};
+use paho::{AsyncClient, ConnectToken, PropertyCode, ServerResponse};
 use paho_mqtt as paho;
 
 pub use self::connection::Connection;
@@ -166,23 +166,8 @@ impl Broker {
         // Takes the library's lock once, so that whatever went before has come to an end.
         client.0.is_connected();
         let mut token = client.0.connect(options);
-        let begun = Instant::now();
-        let response = loop {
-            if let Some(result) = waiting::wait(&mut token, net::SLICE) {
-                break result.map_err(|_| self.no_connack(attempt.protocol, line))?;
-            }
-            let failure = if give_up() {
-                NoConnection::given_up()
-            } else if begun.elapsed() >= attempt.patience {
-                silent(attempt.patience)
-            } else {
-                continue;
-            };
-            // The library forgets what belongs to the attempt only when it has failed.
-            registration.cut();
-            drop(waiting::wait(&mut token, CUT_TIMEOUT));
-            return Err(failure);
-        };
+        let answer = await_connack(&mut token, &registration, attempt.patience, give_up)?;
+        let response = answer.map_err(|_| self.no_connack(attempt.protocol, line))?;
         if line.stage() != Stage::Connected {
             let reason =
                 "what arrives does not pass the gate: the program was not linked as build.rs says";
@@ -271,6 +256,31 @@ impl Broker {
         let options = options::create(&self.config, attempt.protocol, registration.number);
         AsyncClient::new(options).map_err(words::internal)
     }
+}
+
+/// Waits for what becomes of a connect request, for `patience` and as long as it is wanted.
+fn await_connack(
+    token: &mut ConnectToken,
+    registration: &Registration,
+    patience: Duration,
+    give_up: &mut dyn FnMut() -> bool,
+) -> Result<paho::Result<ServerResponse>, NoConnection> {
+    let begun = Instant::now();
+    let failure = loop {
+        if let Some(result) = waiting::wait(token, net::SLICE) {
+            return Ok(result);
+        }
+        if give_up() {
+            break NoConnection::given_up();
+        }
+        if begun.elapsed() >= patience {
+            break silent(patience);
+        }
+    };
+    // The library forgets what belongs to the attempt only when it has failed.
+    registration.cut();
+    drop(waiting::wait(token, CUT_TIMEOUT));
+    Err(failure)
 }
 
 fn silent(patience: Duration) -> NoConnection {

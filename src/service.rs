@@ -53,14 +53,8 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let requests = Requests::new(config);
     let poller_client = requests.client_id();
     let channels = (letters, events_out);
-    let shutdown_and_pulse = (shutdown.clone(), polling.clone());
-    let poller = Poller::new(
-        config,
-        requests,
-        channels,
-        shutdown_and_pulse,
-        board.clone(),
-    );
+    let watched = (shutdown.clone(), polling.clone());
+    let poller = Poller::new(config, requests, channels, watched, board.clone());
     let dispatcher = Dispatcher::new(
         config,
         dispatcher::Channels {

@@ -39,7 +39,7 @@ const IMPURE: [&str; 10] = [
     "println!",
 ];
 const FILE: usize = 400;
-const FUNCTION: usize = 60;
+const FUNCTION: usize = 50;
 /// The loops around the machines have no decision in them.
 const LOOP: usize = 150;
 

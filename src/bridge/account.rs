@@ -119,10 +119,7 @@ impl Account {
             // A group of consumers can make a stream in which nothing ever was.
             Stream::Present(_) | Stream::Absent => return self.gone(view.ahead),
         };
-        let Some(added) = extent.added else {
-            return Finding::Nothing;
-        };
-        let Some(accounted) = self.accounted else {
+        let Some((added, accounted)) = extent.added.zip(self.accounted) else {
             return Finding::Nothing;
         };
         let read = accounted + view.ahead.saturating_sub(self.orphans);

@@ -77,13 +77,7 @@ impl Bridge {
                     upto: seen.first,
                 });
             }
-            (Finding::Gone(count), _) => {
-                self.lost(count);
-                self.tell(Notice::StreamGone {
-                    count,
-                    after: seen.place,
-                });
-            }
+            (Finding::Gone(count), _) => self.stream_gone(count, seen.place),
             (Finding::Anew(_), Stream::Present(extent))
                 if self.cursor.state == CursorState::Own =>
             {
@@ -92,18 +86,19 @@ impl Bridge {
             }
             (Finding::Anew(lost), stream) => {
                 // Somebody else has set the cursor: it is obeyed in the new stream as well.
-                self.lost(lost);
                 if lost > 0 {
-                    self.tell(Notice::StreamGone {
-                        count: lost,
-                        after: seen.place,
-                    });
+                    self.stream_gone(lost, seen.place);
                 }
                 self.begin_account(stream, self.delivery.frontier());
             }
             (Finding::Recount, stream) => self.begin_account(stream, self.delivery.frontier()),
         }
         true
+    }
+
+    fn stream_gone(&mut self, count: u64, after: StreamId) {
+        self.lost(count);
+        self.tell(Notice::StreamGone { count, after });
     }
 
     /// The cursor is beyond all that the stream has ever held.
