@@ -180,3 +180,30 @@ fn long_functions(text: &str) -> Vec<String> {
     }
     long
 }
+
+#[test]
+fn every_file_belongs_to_the_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut stray = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let parent = if folder == root {
+            root.join("lib.rs")
+        } else {
+            folder.with_extension("rs")
+        };
+        let text = std::fs::read_to_string(&parent).expect("the file beside its folder");
+        for entry in std::fs::read_dir(folder).expect("src") {
+            let path = entry.expect("entry").path();
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            let is_root = ["lib", "main"].contains(&&*name);
+            if !is_root && !text.contains(&format!("mod {name};")) {
+                stray.push(path.display().to_string());
+            }
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(stray.is_empty(), "{}", stray.join("\n"));
+}

@@ -76,6 +76,15 @@ impl Account {
         self.matched = StreamId::ZERO;
     }
 
+    /// The stream was looked at: what is in it now and gone at the next look was removed.
+    pub fn saw(&mut self, extent: &Extent) {
+        self.seen = extent.added.map(|added| Seen {
+            first: extent.first,
+            newest: extent.newest,
+            added,
+        });
+    }
+
     /// Goes on from a place in the same stream that may lie before the frontier: what is stored.
     pub fn resume(&mut self, accounted: u64) {
         self.accounted = Some(accounted);
@@ -150,11 +159,7 @@ impl Account {
             self.put_back = false;
         }
         self.accounted = Some(accounted + missing);
-        self.seen = Some(Seen {
-            first: extent.first,
-            newest: extent.newest,
-            added,
-        });
+        self.saw(&extent);
         if missing > 0 && is_loss {
             Finding::Lost(missing)
         } else {
@@ -216,3 +221,6 @@ impl Account {
         Finding::Anew(lost)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,6 +155,7 @@ impl Bridge {
         let dropped = self.account.dropped(ahead, in_flight);
         self.lost_in_flight(dropped);
         self.account.set(extent.added.map(|_| 0));
+        self.account.saw(extent);
         self.cursor.save = Pending::Now;
         self.reading.more = true;
         self.reading.round_began = None;

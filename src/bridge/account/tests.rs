@@ -65,6 +65,7 @@ fn entries_in_flight_are_lost_only_if_they_fail() {
         Finding::Lost(50)
     );
     // They come back unconfirmed and are gone as well.
+    account.dropped(50, 0);
     assert_eq!(
         account.look(&view(trimmed, 100, 0, 10, false)),
         Finding::Lost(50)
@@ -190,9 +191,9 @@ fn what_was_in_flight_of_a_stream_that_is_gone_is_lost_if_it_fails() {
         at_end: true,
     };
     account.look(&gone);
-    assert_eq!(account.dropped(20), 0);
-    assert_eq!(account.dropped(0), 20);
-    assert_eq!(account.dropped(0), 0);
+    assert_eq!(account.dropped(20, 20), 0);
+    assert_eq!(account.dropped(20, 0), 20);
+    assert_eq!(account.dropped(0, 0), 0);
     account.anew(7);
     assert_eq!(account.forgotten_answered(true), 0);
     account.anew(7);
@@ -235,4 +236,12 @@ fn what_was_seen_and_not_kept_or_dropped_again_still_waits() {
         account.look(&view(anew, 125, 20, 0, true)),
         Finding::Anew(25)
     );
+}
+
+#[test]
+fn a_new_stream_that_is_replaced_before_anything_was_read_from_it_is_counted() {
+    let mut account = account(0);
+    account.saw(&extent(22, 22, 1, 22));
+    let next = view(extent(15, 15, 30, 44), 0, 0, 15, true);
+    assert_eq!(account.look(&next), Finding::Anew(22));
 }
