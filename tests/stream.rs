@@ -110,6 +110,7 @@ fn white_space_around_what_is_set_changes_nothing() {
     world.redis.fill(101, 10);
     let service = world.start();
     world.redis.wait_for_cursor("(110-0");
+    world.wait_for(10);
     assert_arrived(&world.receiver.ids(), &consecutive(101, 10));
     world.redis.set("mqtt_sender:last_id", "\t(105-0 \n");
     service.wait_for_log("measurements after 105-0 are sent");
