@@ -122,7 +122,8 @@ impl<'a> Fields<'a> {
 
     fn value(&mut self, code: u8, kind: Kind) -> Result<(), Reason> {
         let legal = match kind {
-            Kind::Flag => self.byte().map(|_| true)?,
+            // The form of a payload comes from a publisher, as the topic below.
+            Kind::Flag => self.byte()? <= 1 || code == 0x01,
             // The receive maximum is never 0.
             Kind::Two => self.two()? > 0 || code != 0x21,
             // Nor is the maximum packet size.

@@ -1,10 +1,16 @@
 use super::*;
 
-/// A connection on which CONNECT was sent and answered.
-fn connected(version: Protocol) -> Awaited {
+/// A connection on which CONNECT was sent.
+fn connecting(version: Protocol) -> Awaited {
     let mut awaited = Awaited::new(version);
     awaited.sending(0x10, &[b"\0\x04MQTT"]);
     awaited.written(true);
+    awaited
+}
+
+/// A connection on which CONNECT was sent and answered.
+fn connected(version: Protocol) -> Awaited {
+    let mut awaited = connecting(version);
     let connack: &[u8] = match version {
         Protocol::V5 => &[0, 0, 0],
         Protocol::V311 => &[0, 0],
@@ -134,9 +140,22 @@ fn a_message_comes_to_a_topic_that_was_subscribed_to() {
         with(b"\x01\x01\x02\0\0\0\x05\x09\0\x01c\x26\0\x01k\0\0"),
         Ok(())
     );
+    // What a publisher says passes brokers that do not look, and does no harm.
+    assert_eq!(with(b"\x01\x07\x08\0\x03a/#"), Ok(()));
     assert!(with(b"\x23\0\x01").is_err(), "topic alias");
     assert!(with(b"\x01\x01\x01\x01").is_err(), "twice");
     assert!(with(b"\x09\xff\xffx").is_err(), "past the end");
+}
+
+#[test]
+fn what_a_broker_offers_is_there_or_not() {
+    let awaited = connecting(Protocol::V5);
+    for code in [0x24, 0x25, 0x28, 0x29, 0x2A] {
+        for (value, passes) in [(0, true), (1, true), (2, false)] {
+            let verdict = check(Protocol::V5, &awaited, 0x20, &[0, 0, 2, code, value]);
+            assert_eq!(verdict.is_ok(), passes, "{code:#x} {value} {verdict:?}");
+        }
+    }
 }
 
 #[test]
