@@ -43,6 +43,8 @@ pub const LAST_ID: &str = "mqtt_sender:last_id";
 pub const STATUS: &str = "mqtt_sender:status";
 pub const DEAD_LETTER: &str = "mqtt_sender:dead_letter";
 
+/// The keys by which others set what this program does.
+pub const SETTINGS: [&str; 3] = [ENABLED, INTERVAL, LAST_ID];
 /// Keys that hold records and no settings: nobody sets them from afar, not even while they do
 /// not exist yet. A string in the place of the stream would make every sensor fail.
 pub const OWN_KEYS: [&str; 3] = [VALUES, STATUS, DEAD_LETTER];

@@ -32,10 +32,15 @@ impl SetConfig {
         let key = fields.key(permissions)?;
         let given = fields.given("value").ok_or("\"value\" is missing")?;
         let value = stored(given)?;
-        if let Some(value) = value.as_ref().filter(|value| value.len() > MAX_VALUE) {
+        let most = if store::SETTINGS.contains(&key.as_str()) {
+            settings::MAX_VALUE
+        } else {
+            MAX_VALUE
+        };
+        if let Some(value) = value.as_ref().filter(|value| value.len() > most) {
             let bytes = value.len();
             return Err(format!(
-                "the value has {bytes} bytes, at most {MAX_VALUE} are stored"
+                "the value has {bytes} bytes, at most {most} are stored"
             ));
         }
         if store::OWN_KEYS.contains(&key.as_str()) {
@@ -49,16 +54,6 @@ impl SetConfig {
             (store::LAST_ID, Some(value)) => parse_last_id(value).err(),
             _ => None,
         };
-        let is_setting = [store::ENABLED, store::INTERVAL, store::LAST_ID].contains(&key.as_str());
-        if let Some(value) = value.as_ref().filter(|_| is_setting) {
-            let bytes = value.len();
-            if bytes > settings::MAX_VALUE {
-                let most = settings::MAX_VALUE;
-                return Err(format!(
-                    "the value has {bytes} bytes, and a setting has at most {most}"
-                ));
-            }
-        }
         match unusable {
             Some(reason) => Err(format!("the value is unusable: {reason}")),
             None => Ok(SetConfig {
@@ -102,7 +97,7 @@ impl SetConfig {
             }
         }
         context.set(&self.key, self.value.as_deref())?;
-        if [store::ENABLED, store::INTERVAL, store::LAST_ID].contains(&self.key.as_str()) {
+        if store::SETTINGS.contains(&self.key.as_str()) {
             context.settings_changed();
         }
         Ok(reply)

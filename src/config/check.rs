@@ -130,8 +130,7 @@ impl Check<'_> {
     fn client_id(&mut self, identity: &Identity) -> String {
         match self.get(&items::CLIENT_ID).as_str() {
             "" if identity.device_uuid == "-1" => {
-                let number = (crate::random::random() * 2f64.powi(53)) as u64;
-                format!("mqtt-handler-{number:016x}")
+                format!("mqtt-handler-{:016x}", crate::random::seed() >> 11)
             }
             "" => format!("mqtt-handler-{}", identity.device_uuid),
             template => filled(template, identity),

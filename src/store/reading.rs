@@ -9,7 +9,7 @@ use super::answers::{loading, raw_settings, refused, stream, unexpected, values}
 use super::page::Page;
 use super::scripts::call;
 use super::sizes;
-use super::{ENABLED, INTERVAL, LAST_ID, Store, StoreError, VALUES};
+use super::{SETTINGS, Store, StoreError, VALUES};
 use crate::model::settings::{MAX_VALUE, RawSettings};
 use crate::model::stream::Stream;
 use crate::model::stream_id::StreamId;
@@ -291,7 +291,7 @@ fn page(reply: Vec<u8>, at: usize, ask: Ask, state: Option<Stream>) -> Result<Pa
 
 fn settings_commands() -> Pipeline {
     let mut commands = ::redis::pipe();
-    for key in [ENABLED, INTERVAL, LAST_ID] {
+    for key in SETTINGS {
         commands.cmd("EXISTS").arg(key);
         commands.cmd("GETRANGE").arg(key).arg(0).arg(MAX_VALUE);
     }
