@@ -27,7 +27,7 @@ use crate::model::backoff::Backoff;
 use crate::model::failure::{By, Cause, Ended, Undelivered};
 use crate::model::jitter::Jitter;
 use crate::model::message::{Message, Protocol};
-use crate::model::packet::{largest_payload, packet_size};
+use crate::model::packet::largest_payload;
 use announcing::Announcing;
 use duties::Duty;
 use outbox::Outbox;
@@ -46,7 +46,7 @@ const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
 /// On a new connection, what has cost one before waits so long for a measurement to go first.
 const PRECEDENCE: Duration = Duration::from_secs(2);
 /// What is in flight at the end may take this long.
-const LAST_PATIENCE: Duration = Duration::from_millis(4500);
+pub const LAST_PATIENCE: Duration = Duration::from_millis(4500);
 
 /// What the link has to know of the configuration.
 #[derive(Clone, Debug)]
@@ -250,7 +250,7 @@ impl Link {
         self.first.push_back(Action::Up {
             link: self.view.link,
             limit: maximum_packet.map_or(usize::MAX, |packet| {
-                let list = list_to(&self.rules.values);
+                let list = Message::list(&self.rules.values, Vec::new());
                 largest_payload(&list, attempt.protocol, packet).unwrap_or(0)
             }),
         });
@@ -295,17 +295,6 @@ impl Link {
         if let State::Up(up) = &mut self.state {
             up.busy = busy;
         }
-    }
-}
-
-/// A list without its payload.
-fn list_to(topic: &str) -> Message {
-    Message {
-        topic: topic.into(),
-        payload: Vec::new(),
-        qos: 1,
-        retained: false,
-        correlation: None,
     }
 }
 

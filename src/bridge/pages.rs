@@ -63,7 +63,7 @@ impl Bridge {
     }
 
     /// An empty page says as much as a look.
-    pub(super) fn nothing_waits(&mut self, now: Instant, stream: Stream) {
+    fn nothing_waits(&mut self, now: Instant, stream: Stream) {
         let look = Look {
             stream,
             oldest: None,
@@ -96,7 +96,7 @@ impl Bridge {
     }
 
     /// Notes what waits.
-    pub(super) fn see(&mut self, now: Instant, look: &Look) {
+    fn see(&mut self, now: Instant, look: &Look) {
         let added = match look.stream {
             Stream::Present(extent) => extent.added,
             Stream::Absent => self.account.accounted(),

@@ -41,7 +41,7 @@ impl Bridge {
     }
 
     /// What comes before the next page.
-    pub(super) fn urgent_request(&self, now: Instant) -> Option<Request> {
+    fn urgent_request(&self, now: Instant) -> Option<Request> {
         if matches!(self.cursor.state, CursorState::Adopting { .. }) {
             return Some(Request::Look {
                 after: StreamId::ZERO,
@@ -80,20 +80,20 @@ impl Bridge {
         view.then_some(Request::WriteStatus)
     }
 
-    pub(super) fn page_is_due(&self, now: Instant) -> bool {
+    fn page_is_due(&self, now: Instant) -> bool {
         self.reading.list.is_none()
             && (self.reading.more || !self.pushes() && self.round_due(now) <= now)
     }
 
     /// How many entries to read so that the next list is full, going by the size of the last.
-    pub(super) fn wanted(&self, limits: BatchLimits) -> usize {
+    fn wanted(&self, limits: BatchLimits) -> usize {
         match self.reading.bytes_per_entry {
             0 => FIRST_PAGE.min(limits.max_count),
             bytes => (limits.max_bytes / bytes + 2).clamp(1, limits.max_count),
         }
     }
 
-    pub(super) fn limits(&self) -> BatchLimits {
+    fn limits(&self) -> BatchLimits {
         let limit = match self.link {
             BrokerLink::Up { limit, .. } => limit,
             BrokerLink::Down => usize::MAX,
@@ -104,7 +104,7 @@ impl Bridge {
         })
     }
 
-    pub(super) fn page_request(&mut self) -> Request {
+    fn page_request(&mut self) -> Request {
         let limits = self.limits();
         Request::Page {
             after: self.delivery.read_after(),
@@ -113,7 +113,7 @@ impl Bridge {
         }
     }
 
-    pub(super) fn await_request(&self, now: Instant) -> Request {
+    fn await_request(&self, now: Instant) -> Request {
         let limits = self.limits();
         Request::Await {
             after: self.delivery.read_after(),

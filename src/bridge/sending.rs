@@ -54,7 +54,7 @@ impl Bridge {
     }
 
     /// An empty list, to find out whether the broker takes anything right now.
-    pub(super) fn publish_probe(&mut self, link: u64) -> Action {
+    fn publish_probe(&mut self, link: u64) -> Action {
         let place = self.delivery.read_after();
         self.delivery.hand_over_probe();
         Action::Publish {
@@ -69,7 +69,7 @@ impl Bridge {
         }
     }
 
-    pub(super) fn probed(&mut self, now: Instant, result: Result<(), Undelivered>) {
+    fn probed(&mut self, now: Instant, result: Result<(), Undelivered>) {
         let result = result.map_err(|why| {
             self.overview.counters.retries += 1;
             if why.cause == Cause::Unwelcome {
@@ -117,7 +117,7 @@ impl Bridge {
     }
 
     /// The list in flight was not confirmed.
-    pub(super) fn failed(&mut self, now: Instant, undelivered: &Undelivered) {
+    fn failed(&mut self, now: Instant, undelivered: &Undelivered) {
         let Undelivered { cause, reason } = undelivered;
         let counted = self.delivery.unconfirmed() > 0;
         let ahead = self.ahead();
@@ -135,7 +135,7 @@ impl Bridge {
     }
 
     /// Pauses where the broker would refuse any list, and tells it.
-    pub(super) fn refused_by_broker(&mut self, now: Instant, why: &Undelivered) -> bool {
+    fn refused_by_broker(&mut self, now: Instant, why: &Undelivered) -> bool {
         let fraction = self.redis.jitter.fraction();
         let wait = self.pausing.refused(now, why.cause, fraction);
         if let Some(wait) = wait {

@@ -185,13 +185,7 @@ impl Desk {
                 Step::End(reply) => self.end_job(now, reply),
                 Step::List(batch) => {
                     self.in_flight = InFlight::List;
-                    return Some(Message {
-                        topic: self.values_topic.clone(),
-                        payload: batch.payload,
-                        qos: 1,
-                        retained: false,
-                        correlation: None,
-                    });
+                    return Some(Message::list(&self.values_topic, batch.payload));
                 }
             }
         }

@@ -83,7 +83,7 @@ impl Link {
     pub(super) fn announce(&mut self, now: Instant) -> Option<Action> {
         let (topic, _) = self.rules.status.as_ref()?;
         let payload = self.announcing.latest.as_ref()?.payload.clone();
-        let message = retained(topic, payload);
+        let message = Message::status(topic, payload);
         self.announcing.published(now);
         let patience = PATIENCE.min(self.rules.ack_timeout);
         self.publish_own(message, patience, Busy::Announcing)
@@ -98,7 +98,7 @@ impl Link {
         let last_words = self.rules.status.clone().filter(|_| welcome);
         last_words
             .and_then(|(topic, payload)| {
-                self.publish_own(retained(&topic, payload), GOODBYE, Busy::Goodbye)
+                self.publish_own(Message::status(&topic, payload), GOODBYE, Busy::Goodbye)
             })
             .or_else(|| self.first.pop_front())
             .unwrap_or(Action::Done)
@@ -114,16 +114,6 @@ impl Link {
         }
         up.busy = busy;
         Some(Action::Publish { message, patience })
-    }
-}
-
-fn retained(topic: &str, payload: Vec<u8>) -> Message {
-    Message {
-        topic: topic.into(),
-        payload,
-        qos: 1,
-        retained: true,
-        correlation: None,
     }
 }
 

@@ -43,7 +43,7 @@ fn letter(topic: &str, bytes: usize, link: Option<u64>) -> Letter {
 
 /// Bytes of the largest payload to a topic in a packet of so many bytes.
 fn payload_within(packet: usize, topic: &str) -> usize {
-    largest_payload(&list_to(topic), Protocol::V5, packet).unwrap()
+    largest_payload(&Message::list(topic, Vec::new()), Protocol::V5, packet).unwrap()
 }
 
 fn broken(by: By) -> Ended {

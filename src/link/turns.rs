@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::duties::Duty;
-use super::*;
+use super::{
+    Action, Attempt, Busy, CONNECT_PATIENCE, LAST_PATIENCE, Letter, Link, Notice, Origin,
+    PRECEDENCE, SUBSCRIBE_PATIENCE, State, VERSION_PATIENCE, answer, not_sent,
+};
+use crate::model::failure::{Cause, Undelivered};
+use crate::model::packet::{largest_payload, packet_size};
 
 impl Link {
     pub(super) fn next_idle(&mut self, now: Instant, retry: Instant) -> Action {
@@ -34,7 +39,7 @@ impl Link {
     }
 
     /// Longer where the line was too slow for a message and the answer to a ping behind it.
-    pub(super) fn keep_alive(&self) -> Duration {
+    fn keep_alive(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(1200);
         let longer = self.rules.keep_alive.saturating_mul(1 << self.retry.slow);
         longer.min(LONGEST.max(self.rules.keep_alive))
@@ -70,7 +75,7 @@ impl Link {
 
     /// When a duty is to be done that is due at `at`: what has cost a connection before does not
     /// come before a measurement.
-    pub(super) fn after_measurements(&self, duty: &Duty, at: Option<Instant>) -> Option<Instant> {
+    fn after_measurements(&self, duty: &Duty, at: Option<Instant>) -> Option<Instant> {
         match &self.state {
             State::Up(up) if duty.is_doubtful() && !up.acknowledged => {
                 let waits = self.outbox.has_measurements();
@@ -81,13 +86,13 @@ impl Link {
         }
     }
 
-    pub(super) fn status_due(&self, now: Instant) -> Option<Instant> {
+    fn status_due(&self, now: Instant) -> Option<Instant> {
         self.rules.status.as_ref()?;
         self.after_measurements(&self.announcing.duty, self.announcing.due(now))
     }
 
     /// When there will be something to do without anything else happening.
-    pub(super) fn due(&self, now: Instant) -> Instant {
+    fn due(&self, now: Instant) -> Instant {
         let due = |duty: &Duty| self.after_measurements(duty, duty.due(now));
         let subscriptions = self.subscriptions.iter().filter_map(due);
         let status = self.status_due(now);
@@ -99,7 +104,7 @@ impl Link {
             .fold(idle, Instant::min)
     }
 
-    pub(super) fn subscribe(&mut self, nth: usize) -> Action {
+    fn subscribe(&mut self, nth: usize) -> Action {
         self.set_busy(Busy::Subscribing(nth));
         Action::Subscribe {
             filter: self.rules.filters[nth].clone(),
@@ -107,7 +112,7 @@ impl Link {
         }
     }
 
-    pub(super) fn publish(&mut self, origin: Origin, letter: Letter) -> Action {
+    fn publish(&mut self, origin: Origin, letter: Letter) -> Action {
         let State::Up(up) = &mut self.state else {
             return answer(origin, Err(not_sent("there is no connection")));
         };
@@ -134,7 +139,7 @@ impl Link {
     }
 
     /// At the end nothing may take longer than the rest of the time.
-    pub(super) fn before_the_end(&self, patience: Duration) -> Duration {
+    fn before_the_end(&self, patience: Duration) -> Duration {
         if self.stopping.is_some() {
             patience.min(LAST_PATIENCE)
         } else {

@@ -13,6 +13,27 @@ pub struct Message {
     pub correlation: Option<Vec<u8>>,
 }
 
+impl Message {
+    /// A list of measurements.
+    pub fn list(topic: &str, payload: Vec<u8>) -> Message {
+        Message {
+            topic: topic.into(),
+            payload,
+            qos: 1,
+            retained: false,
+            correlation: None,
+        }
+    }
+
+    /// The status, which the broker keeps for those who come later.
+    pub fn status(topic: &str, payload: Vec<u8>) -> Message {
+        Message {
+            retained: true,
+            ..Message::list(topic, payload)
+        }
+    }
+}
+
 /// A version of the protocol that can be spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {

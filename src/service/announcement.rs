@@ -7,13 +7,8 @@ use crate::model::status::{Record, offline};
 
 /// What the broker publishes when the service is gone without a word.
 pub fn last_will(config: &Config) -> Option<Message> {
-    config.mqtt.topics.status.as_ref().map(|topic| Message {
-        topic: topic.clone(),
-        payload: offline("the connection was lost"),
-        qos: 1,
-        retained: true,
-        correlation: None,
-    })
+    let topic = config.mqtt.topics.status.as_ref()?;
+    Some(Message::status(topic, offline("the connection was lost")))
 }
 
 /// The record while the service is there.

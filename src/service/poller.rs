@@ -84,7 +84,7 @@ impl Poller {
                     list,
                     patience,
                 } => self.hand_over(Letter {
-                    message: self.message(list.payload),
+                    message: Message::list(&self.topic, list.payload),
                     patience: Some(patience),
                     link: Some(link),
                 }),
@@ -140,16 +140,6 @@ impl Poller {
             let gone = Undelivered::new(Cause::NotSent, "the publisher is gone");
             self.bridge
                 .handle(Instant::now(), Input::Delivered(Err(gone)));
-        }
-    }
-
-    fn message(&self, payload: Vec<u8>) -> Message {
-        Message {
-            topic: self.topic.clone(),
-            payload,
-            qos: 1,
-            retained: false,
-            correlation: None,
         }
     }
 }

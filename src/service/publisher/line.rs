@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use crate::link::{Attempt, Input};
+use crate::link::{Attempt, Input, LAST_PATIENCE};
 use crate::model::failure::Ended;
 use crate::model::message::Message;
 use crate::mqtt::{Broker, Connection};
 use crate::service::dispatcher::Inbox;
 use crate::service::shutdown::{Grace, Shutdown};
 use crate::service::threads::Pulse;
-
-/// Long enough for the last acknowledgement, and then the end is near whatever is in flight.
-const LAST_ACK: Duration = Duration::from_millis(4500);
 
 pub struct Line {
     pub broker: Broker,
@@ -50,7 +47,7 @@ impl Line {
 
     pub fn publish(&self, message: Message, patience: Duration) -> Option<Input> {
         let connection = self.connection.as_ref()?;
-        let mut grace = Grace::new(&self.shutdown, LAST_ACK);
+        let mut grace = Grace::new(&self.shutdown, LAST_PATIENCE);
         let result = connection.publish(message, patience, || {
             self.pulse.beat();
             grace.is_over()
