@@ -17,15 +17,6 @@ const VALUES: &str = "iot-projekt/device/u1/values";
 const REQUEST: &str = "iot-projekt/device/u1/request";
 const RESPONSE: &str = "iot-projekt/device/u1/response";
 
-fn start(redis: &Redis, broker: u16, more: &[(&'static str, &str)]) -> Service {
-    let mut settings = vec![
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0.1".into()),
-    ];
-    settings.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
-    Service::between(redis.port, broker, &settings)
-}
-
 /// DISCONNECT of MQTT 5, as a broker sends it, and the end.
 fn disconnect(code: u8) -> Answer {
     Answer::Many(vec![Answer::Raw(vec![0xE0, 1, code]), Answer::Close])
@@ -43,7 +34,7 @@ fn a_handshake_that_is_cut_does_not_lead_to_the_version_that_loses_measurements(
     });
     let redis = Redis::start(&[]);
     redis.fill(1, 100);
-    let service = start(&redis, proxy.port, &[]);
+    let service = Service::of_device(&redis, proxy.port, &[]);
     service.wait_for_log("no connection to");
     proxy.heal();
     service.wait_for_log("measurements are not accepted on");
@@ -62,7 +53,7 @@ fn a_broker_that_never_answers_mqtt_5_is_reached_by_the_older_version() {
         _ => Answer::Honest,
     });
     redis.fill(1, 100);
-    let service = start(&redis, broker.port, &[]);
+    let service = Service::of_device(&redis, broker.port, &[]);
     redis.wait_for_cursor("(100-0");
     // It is remembered over the next connections.
     broker.cut();
@@ -86,7 +77,7 @@ fn a_broker_that_says_that_it_speaks_no_mqtt_5_is_believed_at_once() {
         _ => Answer::Honest,
     });
     redis.fill(1, 100);
-    let _service = start(&redis, broker.port, &[]);
+    let _service = Service::of_device(&redis, broker.port, &[]);
     redis.wait_for_cursor("(100-0");
     assert_eq!(broker.connects(), 2);
 }
@@ -125,7 +116,7 @@ fn flows_despite(refusal: Refusal, version: &'static str) {
         ("MQTT_ACK_TIMEOUT_SECONDS", "2"),
         ("MQTT_TOPIC_STATUS", STATUS),
     ];
-    let service = start(&redis, broker.port, &settings);
+    let service = Service::of_device(&redis, broker.port, &settings);
     let (begun, mut last, mut stalled) = (Instant::now(), 0, Duration::ZERO);
     let arrived = |id: u64| {
         broker
@@ -200,7 +191,7 @@ fn a_refused_subscription_is_tried_again_while_measurements_flow() {
     }
     let (redis, broker) = (Redis::start(&[]), Scripted::start());
     broker.on(Kind::Subscribe, Answer::Code(0x87));
-    let _service = start(&redis, broker.port, &[]);
+    let _service = Service::of_device(&redis, broker.port, &[]);
     wait_until("both were refused", || broker.count(Kind::Subscribe) == 2);
     broker.be_honest();
     let mut last = 0;
@@ -235,7 +226,7 @@ fn the_address_that_answers_is_the_one_that_is_used() {
             &number
         };
         redis.fill(1, 10);
-        let _service = start(&redis, broker.port, &[("MQTT_HOST", host)]);
+        let _service = Service::of_device(&redis, broker.port, &[("MQTT_HOST", host)]);
         redis.wait_for_cursor("(10-0");
         assert!(broker.packets().iter().all(|one| one.at.ip() == address));
     }
@@ -250,7 +241,7 @@ fn after_an_outage_all_are_back_within_twice_its_length() {
     let address = [Ipv4Addr::LOCALHOST.into()];
     let broker = Scripted::on_port(&address, port).expect("a broker");
     let services: Vec<Service> = (0..count)
-        .map(|nth| start(&redis, port, &[("MQTT_CLIENT_ID", &format!("c{nth}"))]))
+        .map(|nth| Service::of_device(&redis, port, &[("MQTT_CLIENT_ID", &format!("c{nth}"))]))
         .collect();
     wait_until("all are connected", || broker.connects() as u64 >= count);
     drop(broker);
@@ -301,7 +292,7 @@ fn nothing_larger_than_the_broker_takes_is_published() {
     redis.fill(1, 100);
     fill_fast(&redis, 101, 1, 5000);
     redis.fill(102, 99);
-    let service = start(&redis, broker.port, &[]);
+    let service = Service::of_device(&redis, broker.port, &[]);
     redis.wait_for_cursor("(200-0");
     wait_until("it has subscribed", || broker.count(Kind::Subscribe) == 2);
     let replies = || -> Vec<serde_json::Value> {

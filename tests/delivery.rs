@@ -6,11 +6,8 @@ mod support;
 use std::time::Duration;
 
 use support::receiver::{first_arrivals, ids_of};
+use support::stream::consecutive;
 use support::{World, wait_until};
-
-fn consecutive(first: u64, count: u64) -> Vec<(u64, u64)> {
-    (first..first + count).map(|ms| (ms, 0)).collect()
-}
 
 #[test]
 fn a_backlog_arrives_once_each_in_order_within_both_bounds() {

@@ -12,12 +12,8 @@ const RESPONSE: &str = "iot-projekt/device/u1/response";
 const KIB: usize = 1024;
 
 fn start(redis: &Redis, broker: &Scripted, version: &str) -> Service {
-    let more = [
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0".into()),
-        ("MQTT_VERSION", version.into()),
-    ];
-    Service::between(redis.port, broker.port, &more)
+    let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", version)];
+    Service::of_device(redis, broker.port, &more)
 }
 
 #[test]

@@ -180,13 +180,9 @@ fn resident(service: &Service) -> u64 {
 fn survives(version: &str, (name, attack): Attack) {
     let what = format!("{name} under MQTT {version}");
     let (redis, broker) = (Redis::start(&["--appendonly", "no"]), Scripted::start());
-    let more = [
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0".into()),
-        ("MQTT_VERSION", version.into()),
-    ];
+    let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", version)];
     redis.fill(1, 100);
-    let mut service = Service::between(redis.port, broker.port, &more);
+    let mut service = Service::of_device(&redis, broker.port, &more);
     redis.wait_for_cursor("(100-0");
     let (pid, before) = (service.pid(), resident(&service));
     broker.script(move |packet| attack(packet).unwrap_or(Answer::Honest));
@@ -260,12 +256,8 @@ fn what_comes_over_a_subscription_at_each_connect_costs_the_subscription_alone()
         let giant = packet::publish(packet.version, REQUEST, &vec![b'x'; 2 << 20], 0x31, 0);
         Answer::Many(vec![Answer::Honest, Answer::Raw(giant)])
     });
-    let more = [
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0".into()),
-        ("MQTT_VERSION", "3.1.1".into()),
-    ];
-    let mut service = Service::between(redis.port, broker.port, &more);
+    let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", "3.1.1")];
+    let mut service = Service::of_device(&redis, broker.port, &more);
     service.wait_for_log("for an hour: the subscription has cost the connection");
     redis.fill(1, 100);
     redis.wait_for_cursor("(100-0");

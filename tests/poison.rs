@@ -12,15 +12,6 @@ use support::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
 
 const DEAD_LETTER: &str = "mqtt_sender:dead_letter";
 
-fn start(redis: &Redis, broker: u16, more: &[(&'static str, &str)]) -> Service {
-    let mut settings = vec![
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0.1".into()),
-    ];
-    settings.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
-    Service::between(redis.port, broker, &settings)
-}
-
 fn holds_poison(packet: &Packet, id: &str) -> bool {
     let needle = format!("\"_id\":\"{id}\"");
     packet.kind == Kind::Publish
@@ -67,7 +58,7 @@ fn poison_of_5000_fields_is_copied_whole() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     redis.command::<String>(&words);
     redis.fill(51, 50);
-    let service = start(&redis, broker.port, &[]);
+    let service = Service::of_device(&redis, broker.port, &[]);
     redis.wait_for_cursor("(100-0");
     let dead = dead_letters(&redis);
     assert_eq!(dead.len(), 1);
@@ -85,7 +76,7 @@ fn poison_without_a_copy_holds_the_cursor_and_the_trim_but_not_the_delivery() {
         redis.set(DEAD_LETTER, "of another type");
         redis.fill(1, 100);
         let settings = [("INTERVAL_SECONDS", interval), ("KEEP_SENT", "0")];
-        let mut service = start(&redis, broker.port, &settings);
+        let mut service = Service::of_device(&redis, broker.port, &settings);
         let wait_for = |last: u64| {
             wait_until("what lies behind is delivered", || {
                 accepted(&broker, 50).last() == Some(&(last, 0))
@@ -105,7 +96,7 @@ fn poison_without_a_copy_holds_the_cursor_and_the_trim_but_not_the_delivery() {
 
         // A restart repeats what lies behind it, and still does not pass it.
         service.kill();
-        let service = start(&redis, broker.port, &settings);
+        let service = Service::of_device(&redis, broker.port, &settings);
         redis.fill(201, 100);
         wait_for(300);
         assert_eq!(redis.cursor().as_deref(), Some("(49-0"));
@@ -128,7 +119,7 @@ fn poison_at_a_full_redis_is_copied_when_there_is_room() {
     redis.fill(1, 100);
     let limit = |bytes: &str| redis.command::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
     limit("1");
-    let service = start(&redis, broker.port, &[]);
+    let service = Service::of_device(&redis, broker.port, &[]);
     wait_until("what lies behind is delivered", || {
         accepted(&broker, 50).last() == Some(&(100, 0))
     });
@@ -145,7 +136,7 @@ fn any_code_that_speaks_of_the_content_isolates_the_measurement() {
     for code in [0x80, 0x83, 0x99, 0x95] {
         let (redis, broker) = (Redis::start(&[]), allergic("500-0", Answer::Code(code)));
         redis.fill(1, 1000);
-        let service = start(&redis, broker.port, &[]);
+        let service = Service::of_device(&redis, broker.port, &[]);
         redis.wait_for_cursor("(1000-0");
         assert_eq!(dead_letters(&redis).len(), 1, "{code:#x}");
         assert_eq!(accepted(&broker, 500), all_but(500, 1000), "{code:#x}");
@@ -165,7 +156,7 @@ fn a_measurement_that_is_never_acknowledged_is_isolated() {
                     ("MQTT_ACK_TIMEOUT_SECONDS", if long() { "30" } else { "1" }),
                     ("MQTT_VERSION", version),
                 ];
-                let service = start(&redis, broker.port, &settings);
+                let service = Service::of_device(&redis, broker.port, &settings);
                 let patience = Duration::from_secs(if long() { 900 } else { 55 });
                 let done = || redis.cursor().as_deref() == Some("(20-0");
                 assert!(holds_within(patience, done), "{:?}", service.log());
@@ -186,7 +177,7 @@ fn a_broker_that_is_silent_about_everything_is_no_proof_against_a_measurement() 
         Kind::Publish | Kind::Pingreq => Answer::Nothing,
         _ => Answer::Honest,
     });
-    let _service = start(&redis, broker.port, &[("MQTT_ACK_TIMEOUT_SECONDS", "1")]);
+    let _service = Service::of_device(&redis, broker.port, &[("MQTT_ACK_TIMEOUT_SECONDS", "1")]);
     wait_until("it was tried often", || broker.count(Kind::Publish) >= 4);
     broker.be_honest();
     redis.wait_for_cursor("(20-0");
@@ -203,7 +194,7 @@ fn black_holes_dead_letter_nothing() {
                 let receiver = Receiver::start(mosquitto.port, &["iot-projekt/device/#"]);
                 let proxy = Proxy::start(mosquitto.port);
                 redis.fill(1, 100);
-                let service = start(
+                let service = Service::of_device(
                     &redis,
                     proxy.port,
                     &[
@@ -266,7 +257,7 @@ fn a_slow_line_is_no_silent_broker() {
                 redis.fill(1, 5);
                 fill_fast(&redis, 6, 1, bytes);
                 redis.fill(7, 5);
-                let service = start(
+                let service = Service::of_device(
                     &redis,
                     proxy.port,
                     &[

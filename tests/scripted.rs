@@ -11,12 +11,8 @@ use support::{Redis, Service, wait_until};
 const VALUES: &str = "iot-projekt/device/u1/values";
 
 fn start(redis: &Redis, broker: &Scripted, version: &str) -> Service {
-    let more = [
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0".into()),
-        ("MQTT_VERSION", version.into()),
-    ];
-    Service::between(redis.port, broker.port, &more)
+    let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", version)];
+    Service::of_device(redis, broker.port, &more)
 }
 
 #[test]

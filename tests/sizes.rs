@@ -10,15 +10,6 @@ use support::scripted::{Answer, Kind, Scripted};
 use support::stream::{fill_fast, length, long, status};
 use support::{Mosquitto, Redis, Service, holds_within, wait_until};
 
-fn start(redis: &Redis, broker: u16, more: &[(&'static str, &str)]) -> Service {
-    let mut settings = vec![
-        ("BALENA_DEVICE_UUID", "u1".to_string()),
-        ("INTERVAL_SECONDS", "0.1".into()),
-    ];
-    settings.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
-    Service::between(redis.port, broker, &settings)
-}
-
 #[test]
 fn lists_are_full_again_soon_after_many_that_were_not_answered() {
     // The time for a list doubles each time: 13 of them are for those who have hours.
@@ -39,7 +30,7 @@ fn lists_are_full_again_soon_after_many_that_were_not_answered() {
         _ => Answer::Honest,
     });
     let settings = [("MQTT_ACK_TIMEOUT_SECONDS", "1")];
-    let service = start(&redis, broker.port, &settings);
+    let service = Service::of_device(&redis, broker.port, &settings);
     assert!(holds_within(Duration::from_secs(120), || {
         broker.count(Kind::Publish) > unanswered
     }));
@@ -91,7 +82,7 @@ fn a_million_sent_entries_do_not_keep_redis_busy() {
     let longest = thread::scope(|scope| {
         let asking = scope.spawn(|| longest_wait(&redis, &stop));
         let settings = [("KEEP_SENT", "1000"), ("INTERVAL_SECONDS", "0.1")];
-        let _service = start(&redis, broker.port, &settings);
+        let _service = Service::of_device(&redis, broker.port, &settings);
         redis.fill(1_000_001, 2000);
         redis.wait_for_cursor("(1002000-0");
         let trimmed = holds_within(Duration::from_secs(50), || {
@@ -119,7 +110,7 @@ fn memory_does_not_follow_the_size_of_the_entries() {
     fill_fast(&redis, 1, 5000, 10);
     fill_fast(&redis, 5001, count, 500_000);
     let settings = [("INTERVAL_SECONDS", "0")];
-    let service = start(&redis, broker.port, &settings);
+    let service = Service::of_device(&redis, broker.port, &settings);
     redis.wait_for_cursor(&format!("({}-0", 5000 + count));
     let peak = service.peak_memory();
     assert!(peak < 24 * 1024, "{peak} KiB");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::support::random::Random;
 use super::support::receiver::ids_of;
-use super::support::schedule::Random;
 use super::support::{World, wait_until};
 use super::{BROADCAST, REQUEST, start};
 

@@ -13,6 +13,7 @@ mod faults;
 mod ledger;
 mod others;
 mod queue;
+#[path = "../support/random.rs"]
 mod random;
 mod redis;
 mod schedule;

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod packet;
 pub mod proxy;
+pub mod random;
 pub mod receiver;
 pub mod schedule;
 pub mod scripted;

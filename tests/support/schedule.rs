@@ -16,6 +16,7 @@ use fault::{FAULTS, Fault};
 use ledger::Ledger;
 
 use super::proxy::{Behaviour, Proxy};
+use super::random::Random;
 use super::receiver::first_arrivals;
 use super::stream::ids;
 use super::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
@@ -24,29 +25,8 @@ use super::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
 const LIST: u64 = 200;
 const PER_SECOND: u64 = 200;
 
-/// SplitMix64: small, and the same on every machine.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.below(to - from))
-    }
+fn whole_millis(random: &mut Random, from: u64, to: u64) -> Duration {
+    Duration::from_millis(from + random.below(to - from))
 }
 
 struct Rig {
@@ -77,7 +57,7 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
         mqtt_proxy,
         receiver,
         service,
-        random: Random(seed),
+        random: Random::new(seed),
         ledger: Ledger {
             seed,
             ..Ledger::default()
@@ -110,8 +90,8 @@ impl Rig {
     /// Mostly short, so that faults overlap with recoveries; at times long enough for calm.
     fn pause(&mut self) {
         let pause = match self.random.below(6) {
-            0 => self.random.millis(8000, 15_000),
-            _ => self.random.millis(200, 3000),
+            0 => whole_millis(&mut self.random, 8000, 15_000),
+            _ => whole_millis(&mut self.random, 200, 3000),
         };
         std::thread::sleep(pause);
     }
@@ -126,7 +106,7 @@ impl Rig {
         *self.ledger.faults.entry(fault.name()).or_default() += 1;
         // Each fault may repeat one list, and the broker one more to the receiver.
         self.ledger.repeats_allowed += 2 * LIST;
-        let time = self.random.millis(300, 5000);
+        let time = whole_millis(&mut self.random, 300, 5000);
         let hole = |up, down| {
             self.mqtt_proxy.set(Behaviour {
                 swallow_up: up,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{holds_within, signal, wait_until};
+use super::{Redis, holds_within, signal, wait_until};
 
 /// The binary of this machine, or what the variable `SERVICE` starts in its place: a program
 /// and its arguments, separated by spaces.
@@ -48,6 +48,16 @@ impl Service {
         let mut variables = between(redis, broker);
         variables.extend_from_slice(more);
         Service::start(&variables)
+    }
+
+    /// The same for the device `u1`, every 0.1 s.
+    pub fn of_device(redis: &Redis, broker: u16, more: &[(&'static str, &str)]) -> Service {
+        let mut variables = vec![
+            ("BALENA_DEVICE_UUID", "u1".to_string()),
+            ("INTERVAL_SECONDS", "0.1".into()),
+        ];
+        variables.extend(more.iter().map(|(name, value)| (*name, (*value).into())));
+        Service::between(redis.port, broker, &variables)
     }
 
     /// Starts with an empty file and these variables.
