@@ -275,3 +275,19 @@ fn settings_are_obeyed_while_a_million_entries_are_counted() {
         });
     }
 }
+
+/// Whoever writes many measurements at once wakes the service with the first of them.
+#[test]
+fn a_burst_that_is_larger_than_all_before_it_is_no_new_stream() {
+    let world = World::new();
+    let service = world.start_with(&[("INTERVAL_SECONDS", "0"), ("KEEP_SENT", "0")]);
+    service.wait_for_log("the cursor:");
+    let mut next = 1;
+    for burst in [1, 5, 20, 80, 300, 900] {
+        world.redis.fill(next, burst);
+        next += burst;
+        world.redis.wait_for_cursor(&format!("({}-0", next - 1));
+    }
+    wait_for_count(&world.redis, &service, "0");
+    assert_eq!(service.count_log("ERROR"), 0, "{:#?}", service.log());
+}

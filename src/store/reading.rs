@@ -147,7 +147,7 @@ impl Store {
         }
         let page = page(reply, at, Ask { count: few, ..ask }, None)?;
         self.sizes.saw(&page);
-        Ok((settings, Some(state), page))
+        Ok(of_one_moment(settings, state, page))
     }
 
     /// Entries of a range, both ends included: at most `count`, and about `max_bytes` of them as
@@ -287,6 +287,22 @@ fn page(reply: Vec<u8>, at: usize, ask: Ask, state: Option<Stream>) -> Result<Pa
     let page = Page::new(reply, at).ok_or_else(unexpected)?;
     let more = cut || beyond || page.len() == ask.count;
     Ok(page.with_more(more))
+}
+
+/// The first entry of a burst ends the wait, and Redis takes the rest of the burst before it tells
+/// the state: then the page does not reach the end. Where its own entries are gone again, the
+/// state says nothing about it.
+fn of_one_moment(
+    settings: RawSettings,
+    state: Stream,
+    page: Page,
+) -> (RawSettings, Option<Stream>, Page) {
+    let Stream::Present(extent) = state else {
+        return (settings, None, page);
+    };
+    let there = extent.first.is_some() && extent.first <= page.first();
+    let more = page.more() || page.last().is_some_and(|last| last < extent.newest);
+    (settings, there.then_some(state), page.with_more(more))
 }
 
 fn settings_commands() -> Pipeline {
