@@ -127,6 +127,12 @@ impl Receiver {
         self.seen.lock().expect("seen").ids.clone()
     }
 
+    /// `distinct` for another thread.
+    pub fn counter(&self) -> impl Fn() -> usize + Send + 'static {
+        let seen = self.seen.clone();
+        move || seen.lock().expect("seen").distinct.len()
+    }
+
     pub fn distinct(&self) -> usize {
         self.seen.lock().expect("seen").distinct.len()
     }

@@ -3,6 +3,7 @@
 
 mod fault;
 mod ledger;
+mod series;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use mqtt_handler::model::stream_id::StreamId;
 
 use fault::{FAULTS, Fault};
 use ledger::Ledger;
+use series::Series;
 
 use super::proxy::{Behaviour, Proxy};
 use super::random::Random;
 use super::receiver::first_arrivals;
-use super::stream::ids;
+use super::stream::{dead_letters, ids};
 use super::{Mosquitto, Receiver, Redis, Service, holds_within, wait_until};
 
 /// Measurements in one list, at most.
@@ -38,9 +40,11 @@ struct Rig {
     service: Service,
     random: Random,
     ledger: Ledger,
+    series: Option<Series>,
 }
 
-/// Runs a schedule for `time`, with a backlog and a producer, and draws up the ledger.
+/// Runs a schedule for `time`, with a backlog and a producer, and draws up the ledger. With the
+/// variable `SERIES` it writes into the file of that name what a picture of it needs.
 pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
     let begun = Instant::now();
     let redis = Redis::start(&[]);
@@ -50,6 +54,10 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
     redis.fill(1, backlog);
     let service = start(&redis_proxy, &mqtt_proxy);
     let producer = Producer::start(redis.port);
+    let series = std::env::var_os("SERIES").map(|path| {
+        let file = std::fs::File::create(path).expect("the file of SERIES");
+        Series::start(file, redis.port, receiver.counter())
+    });
     let mut rig = Rig {
         redis,
         broker,
@@ -62,6 +70,7 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
             seed,
             ..Ledger::default()
         },
+        series,
     };
     while begun.elapsed() < time {
         rig.pause();
@@ -104,6 +113,9 @@ impl Rig {
             FAULTS[self.random.below(FAULTS.len() as u64) as usize]
         };
         *self.ledger.faults.entry(fault.name()).or_default() += 1;
+        if let Some(series) = &self.series {
+            series.note(fault.name());
+        }
         // Each fault may repeat one list, and the broker one more to the receiver.
         self.ledger.repeats_allowed += 2 * LIST;
         let time = whole_millis(&mut self.random, 300, 5000);
@@ -188,8 +200,34 @@ impl Rig {
                 std::thread::sleep(time);
                 self.redis.set("mqtt_sender:enabled", "1");
             }
+            Fault::RedisFull => {
+                self.limit_memory("1");
+                std::thread::sleep(time);
+                self.limit_memory("0");
+            }
+            Fault::IntervalChanged => {
+                let interval = ["0", "0.05", "0.2", "1"][self.random.below(4) as usize];
+                self.redis.set("mqtt_sender:interval", interval);
+            }
+            Fault::Burst => self.burst(),
             Fault::CursorRewound => self.rewind(),
         }
+    }
+
+    fn limit_memory(&self, bytes: &str) {
+        self.redis
+            .command::<()>(&["CONFIG", "SET", "maxmemory", bytes]);
+    }
+
+    /// A sensor that has collected for a while writes it all at once.
+    fn burst(&mut self) {
+        let mut pipe = redis::pipe();
+        for value in 0..self.random.below(3000) {
+            let entry = pipe.cmd("XADD").arg("measurement:values").arg("*");
+            entry.arg("n").arg(value).ignore();
+        }
+        pipe.query::<()>(&mut self.redis.connection())
+            .expect("a burst");
     }
 
     fn slowly(&mut self, behaviour: Behaviour, time: Duration) {
@@ -246,6 +284,7 @@ impl Rig {
         self.ledger.peak_memory = self.ledger.peak_memory.max(self.service.peak_memory());
         self.ledger.log_lines += self.service.log().len() as u64;
         self.ledger.reconnects += self.service.count_log("disconnected from") as u64;
+        self.ledger.gate += self.service.count_log("what it must not") as u64;
     }
 
     /// Lets everything recover and compares what was produced with what was received.
@@ -271,7 +310,11 @@ impl Rig {
             (self.ledger.descriptors.0, self.ledger.threads.0) =
                 (self.service.descriptors(), self.service.threads());
         }
+        if let Some(series) = self.series.take() {
+            series.stop();
+        }
         self.note_process();
+        self.ledger.dead_letters = dead_letters(&self.redis).len() as u64;
         self.ledger.descriptors.1 = self.service.descriptors();
         self.ledger.threads.1 = self.service.threads();
         let told: Option<String> = self.redis.command(&["HGET", "mqtt_sender:status", "lost"]);

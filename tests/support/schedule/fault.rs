@@ -20,12 +20,15 @@ pub enum Fault {
     RedisLoading,
     RedisClientsKilled,
     EnabledToggled,
+    RedisFull,
+    IntervalChanged,
+    Burst,
     /// Counted apart: it repeats measurements on purpose.
     CursorRewound,
 }
 
 /// All but the rewind, which comes less often.
-pub const FAULTS: [Fault; 17] = [
+pub const FAULTS: [Fault; 20] = [
     Fault::ServiceKilled,
     Fault::ServiceTerminated,
     Fault::BrokerRestarted,
@@ -43,6 +46,9 @@ pub const FAULTS: [Fault; 17] = [
     Fault::RedisLoading,
     Fault::RedisClientsKilled,
     Fault::EnabledToggled,
+    Fault::RedisFull,
+    Fault::IntervalChanged,
+    Fault::Burst,
 ];
 
 impl Fault {
@@ -65,6 +71,9 @@ impl Fault {
             Fault::RedisLoading => "Redis loading",
             Fault::RedisClientsKilled => "Redis clients killed",
             Fault::EnabledToggled => "enabled toggled",
+            Fault::RedisFull => "Redis full",
+            Fault::IntervalChanged => "interval changed",
+            Fault::Burst => "burst of measurements",
             Fault::CursorRewound => "cursor rewound",
         }
     }

@@ -19,6 +19,10 @@ pub struct Ledger {
     pub stalls: u64,
     /// What the service itself says was removed by others: nobody did.
     pub told_lost: u64,
+    /// Nothing here is refused for what it is.
+    pub dead_letters: u64,
+    /// Ends of the connection by the gate: this broker is honest.
+    pub gate: u64,
     pub out_of_order: u64,
     pub repeated: u64,
     pub repeats_allowed: u64,
@@ -47,6 +51,8 @@ impl fmt::Display for Ledger {
             ("received", self.received),
             ("lost", self.lost),
             ("told as lost", self.told_lost),
+            ("dead letters", self.dead_letters),
+            ("refused by the gate", self.gate),
             ("out of order", self.out_of_order),
             ("repeated", self.repeated),
             ("repeats allowed", self.repeats_allowed),
@@ -76,6 +82,8 @@ impl Ledger {
         assert!(self.confirmed, "not all confirmed\n{self}");
         assert_eq!(self.lost, 0, "lost\n{self}");
         assert_eq!(self.told_lost, 0, "told as lost\n{self}");
+        assert_eq!(self.dead_letters, 0, "dead letters\n{self}");
+        assert_eq!(self.gate, 0, "refused by the gate\n{self}");
         assert_eq!(self.out_of_order, 0, "out of order\n{self}");
         assert!(self.repeated <= self.repeats_allowed, "repeated\n{self}");
         assert!(
