@@ -53,8 +53,9 @@ setup:
 build: setup
 	$(CARGO) build --release --locked
 
+# Most of a test is waiting for its servers: more of them than there are cores.
 test: setup
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(CARGO) test --locked
 
 simulate:
 	SEED=$(SEED) SEEDS=$(or $(SEEDS),7000) FIRST=$(FIRST) $(CARGO) test --release --locked --test simulation every -- --nocapture
