@@ -13,7 +13,7 @@ const KIB: usize = 1024;
 
 fn start(redis: &Redis, broker: &Scripted, version: &str) -> Service {
     let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", version)];
-    Service::of_device(redis, broker.port, &more)
+    Service::of_device(redis, broker.port, &more).at_a_hostile_broker()
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn survives(version: &str, (name, attack): Attack) {
     let (redis, broker) = (Redis::start(&["--appendonly", "no"]), Scripted::start());
     let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", version)];
     redis.fill(1, 100);
-    let mut service = Service::of_device(&redis, broker.port, &more);
+    let mut service = Service::of_device(&redis, broker.port, &more).at_a_hostile_broker();
     redis.wait_for_cursor("(100-0");
     let (pid, before) = (service.pid(), resident(&service));
     broker.script(move |packet| attack(packet).unwrap_or(Answer::Honest));
@@ -257,7 +257,7 @@ fn what_comes_over_a_subscription_at_each_connect_costs_the_subscription_alone()
         Answer::Many(vec![Answer::Honest, Answer::Raw(giant)])
     });
     let more = [("INTERVAL_SECONDS", "0"), ("MQTT_VERSION", "3.1.1")];
-    let mut service = Service::of_device(&redis, broker.port, &more);
+    let mut service = Service::of_device(&redis, broker.port, &more).at_a_hostile_broker();
     service.wait_for_log("for an hour: the subscription has cost the connection");
     redis.fill(1, 100);
     redis.wait_for_cursor("(100-0");
@@ -277,7 +277,7 @@ fn a_large_message_below_the_limit_is_answered_as_too_large() {
             ("BALENA_DEVICE_UUID", "u1".to_string()),
             ("MQTT_VERSION", version.into()),
         ];
-        let service = Service::between(redis.port, broker.port, &more);
+        let service = Service::between(redis.port, broker.port, &more).at_a_hostile_broker();
         let subscribed = || broker.count(Kind::Subscribe) == 2;
         assert!(holds_within(PATIENCE, subscribed));
         let level = broker.packets()[0].version;
@@ -308,7 +308,7 @@ fn a_yes_in_the_older_version_leads_to_that_version() {
     });
     redis.fill(1, 100);
     let more = [("BALENA_DEVICE_UUID", "u1".to_string())];
-    let service = Service::between(redis.port, broker.port, &more);
+    let service = Service::between(redis.port, broker.port, &more).at_a_hostile_broker();
     service.wait_for_log("MQTT 3.1.1 is tried next");
     redis.wait_for_cursor("(100-0");
     assert_eq!(service.count_log(TOLD), 0);

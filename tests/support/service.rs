@@ -38,6 +38,7 @@ pub fn between(redis: u16, broker: u16) -> Vec<(&'static str, String)> {
 pub struct Service {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    broker_is_honest: bool,
     _folder: TempDir,
 }
 
@@ -95,8 +96,15 @@ impl Service {
         Service {
             child,
             log,
+            broker_is_honest: true,
             _folder: folder,
         }
+    }
+
+    /// The broker of this test sends what it must not. No other test may see the gate at work.
+    pub fn at_a_hostile_broker(mut self) -> Service {
+        self.broker_is_honest = false;
+        self
     }
 
     pub fn pid(&self) -> u32 {
@@ -174,6 +182,13 @@ impl Drop for Service {
             eprintln!(
                 "--- the log of the service ends with\n{}",
                 log[tail..].join("\n")
+            );
+        } else if self.broker_is_honest {
+            assert_eq!(
+                self.count_log("the broker sent what it must not"),
+                0,
+                "{:#?}",
+                self.log()
             );
         }
     }
