@@ -6,7 +6,7 @@
 //!
 //! Nothing here knows a thread, a channel or a clock: `Desk` takes messages, results and the
 //! present moment, and gives messages to be published. The thread around it is
-//! `service::dispatcher`. The protocol is the section "Remote commands" of the README.
+//! `service::dispatcher`. The protocol is docs/protocol.md.
 
 pub mod cancel;
 mod desk;

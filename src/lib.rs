@@ -1,8 +1,8 @@
 //! MQTT-Handler: sends every measurement of a Redis stream over MQTT, with confirmation, and
 //! executes a few remote commands.
 //!
-//! The promise is in the section "Delivery" of the README: at least once, in order, nothing
-//! lost. Everything below serves it.
+//! The promise is in docs/delivery.md: at least once, in order, nothing lost. Everything below
+//! serves it.
 //!
 //! # Rooms
 //! Arrows between rooms go down only.

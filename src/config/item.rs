@@ -57,7 +57,7 @@ macro_rules! settings {
             };
         )*
 
-        /// Every setting, in the order in which the README and `app.conf` show them.
+        /// Every setting, in the order in which the documentation and `app.conf` show them.
         pub static KEYS: &[&Key] = &[$(&$id.key),*];
 
         #[cfg(test)]

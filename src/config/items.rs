@@ -15,7 +15,7 @@ use super::secret::Secret;
 settings! {
     INTERVAL_SECONDS: Duration {
         "main", "interval_seconds", "INTERVAL_SECONDS", "1",
-        about: "seconds between two sends, from 0.01; 0: push mode",
+        about: "seconds between two sends, from 0.01; 0: push, each measurement at once",
         allowed: "a number of seconds from 0 to 1000000000",
         parse: parse::interval,
         takes: ["0", "0.001", "0.5", "2", "1e9"],
@@ -23,7 +23,7 @@ settings! {
     }
     BATCH_MAX_COUNT: usize {
         "main", "batch_max_count", "BATCH_MAX_COUNT", "1000",
-        about: "measurements in one list",
+        about: "measurements in one list, at most",
         allowed: "a whole number from 1 to 100000",
         parse: |text| parse::whole(text, 1..=100_000),
         takes: ["1", "100000"],
@@ -31,7 +31,7 @@ settings! {
     }
     BATCH_MAX_BYTES: usize {
         "main", "batch_max_bytes", "BATCH_MAX_BYTES", "65536",
-        about: "bytes of one list",
+        about: "bytes of one list, at most; a single larger measurement goes alone",
         allowed: "a whole number from 128 to 100000000",
         parse: |text| parse::whole(text, 128..=100_000_000),
         takes: ["128", "100000000"],
@@ -39,7 +39,7 @@ settings! {
     }
     KEEP_SENT: Option<u64> {
         "main", "keep_sent", "KEEP_SENT", "",
-        about: "sent measurements that stay in the stream",
+        about: "sent measurements that stay in the stream; empty: never trim",
         allowed: "a whole number from 0 to 1000000000",
         parse: |text| parse::optional(text, |text| parse::whole(text, 0..=1_000_000_000)),
         takes: ["0", "1000000000"],
@@ -47,7 +47,7 @@ settings! {
     }
     ALLOWED_COMMANDS: Vec<String> {
         "main", "allowed_commands", "ALLOWED_COMMANDS", "all",
-        about: "`all`, `none`, or names, comma separated",
+        about: "remote commands: `all`, `none`, or names, comma separated",
         allowed: "all, none, or names of commands",
         parse: parse::commands,
         takes: ["none", "Reboot, get_config", "get_config,,"],
@@ -55,7 +55,7 @@ settings! {
     }
     CONFIG_KEYS: Vec<String> {
         "main", "config_keys", "CONFIG_KEYS", "*",
-        about: "glob patterns, comma separated",
+        about: "Redis keys that remote commands may touch: glob patterns, comma separated",
         allowed: "glob patterns, comma separated",
         parse: |text| Ok(parse::list(text)),
         takes: ["mqtt_sender:*, sensor:?:rate"],
@@ -95,7 +95,7 @@ settings! {
     }
     REDIS_HOST: String {
         "redis", "host", "REDIS_HOST", "localhost",
-        about: "",
+        about: "the Redis of the device",
         allowed: "a name or an address",
         parse: parse::text,
         takes: ["redis", "127.0.0.1", "::1"],
@@ -103,7 +103,7 @@ settings! {
     }
     REDIS_PORT: u16 {
         "redis", "port", "REDIS_PORT", "6379",
-        about: "",
+        about: "its port",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::whole(text, 1..=65535),
         takes: ["1", "65535"],
@@ -111,7 +111,7 @@ settings! {
     }
     REDIS_DB: i64 {
         "redis", "db", "REDIS_DB", "0",
-        about: "",
+        about: "number of its database",
         allowed: "a whole number from 0 to 65535",
         parse: |text| parse::whole(text, 0..=65535),
         takes: ["1", "65535"],
@@ -119,7 +119,7 @@ settings! {
     }
     REDIS_USERNAME: String {
         "redis", "username", "REDIS_USERNAME", "",
-        about: "",
+        about: "used only together with a password",
         allowed: "a text",
         parse: parse::text,
         takes: ["mqtt-handler"],
@@ -128,7 +128,7 @@ settings! {
     REDIS_PASSWORD: Secret {
         "redis", "password", "REDIS_PASSWORD", "",
         secret: true,
-        about: "",
+        about: "empty: no authentication",
         allowed: "a text",
         parse: parse::secret,
         takes: ["s3cr%t#1"],
@@ -136,7 +136,7 @@ settings! {
     }
     MQTT_HOST: String {
         "mqtt", "host", "MQTT_HOST", "localhost",
-        about: "",
+        about: "the broker",
         allowed: "a name or an address",
         parse: parse::text,
         takes: ["broker.example.com", "192.0.2.1", "2001:db8::1"],
@@ -144,7 +144,7 @@ settings! {
     }
     MQTT_PORT: u16 {
         "mqtt", "port", "MQTT_PORT", "1883",
-        about: "",
+        about: "its port; 8883 is usual for TLS",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::whole(text, 1..=65535),
         takes: ["1", "8883", "65535"],
@@ -152,7 +152,7 @@ settings! {
     }
     KEEPALIVE_SECONDS: Duration {
         "mqtt", "keepalive_seconds", "MQTT_KEEPALIVE_SECONDS", "60",
-        about: "",
+        about: "seconds of silence after which the connection is probed",
         allowed: "a whole number from 1 to 65535",
         parse: |text| parse::seconds(text, 1..=65535),
         takes: ["1", "65535"],
@@ -160,7 +160,7 @@ settings! {
     }
     CLIENT_ID: String {
         "mqtt", "client_id", "MQTT_CLIENT_ID", "",
-        about: "`mqtt-handler-<uuid>`; random while the uuid is -1",
+        about: "empty: `mqtt-handler-<uuid>`, random while the uuid is -1",
         allowed: "a text",
         parse: parse::template,
         takes: ["bridge-%(device_uuid)s", "100%%"],
@@ -168,7 +168,7 @@ settings! {
     }
     MQTT_USERNAME: String {
         "mqtt", "username", "MQTT_USERNAME", "",
-        about: "",
+        about: "empty: none",
         allowed: "a text",
         parse: parse::text,
         takes: ["%(not a placeholder)s"],
@@ -177,7 +177,7 @@ settings! {
     MQTT_PASSWORD: Secret {
         "mqtt", "password", "MQTT_PASSWORD", "",
         secret: true,
-        about: "",
+        about: "empty: none",
         allowed: "a text",
         parse: parse::secret,
         takes: ["a%b#c;d"],
@@ -209,7 +209,7 @@ settings! {
     }
     TLS_CA_CERTS: Option<PathBuf> {
         "mqtt", "tls_ca_certs", "MQTT_TLS_CA_CERTS", "",
-        about: "PEM file",
+        about: "PEM file with the CAs; empty: those of the system",
         allowed: "a file with certificates in PEM form",
         parse: |text| parse::pem_file(text, Kind::Certificates),
         takes: [],
@@ -217,7 +217,7 @@ settings! {
     }
     TLS_CERTFILE: Option<PathBuf> {
         "mqtt", "tls_certfile", "MQTT_TLS_CERTFILE", "",
-        about: "PEM file, together with the key",
+        about: "PEM file with the client certificate, together with the key",
         allowed: "a file with certificates in PEM form",
         parse: |text| parse::pem_file(text, Kind::Certificates),
         takes: [],
@@ -225,7 +225,7 @@ settings! {
     }
     TLS_KEYFILE: Option<PathBuf> {
         "mqtt", "tls_keyfile", "MQTT_TLS_KEYFILE", "",
-        about: "PEM file, not encrypted",
+        about: "PEM file with its key, not encrypted",
         allowed: "a file with a private key in PEM form",
         parse: |text| parse::pem_file(text, Kind::PrivateKey),
         takes: [],
@@ -234,7 +234,7 @@ settings! {
     TLS_CA_PEM: Option<Secret> {
         "mqtt", "tls_ca_pem", "MQTT_TLS_CA_PEM", "",
         secret: true,
-        about: "the PEM text itself, or base64 of it, in place of the file",
+        about: "the PEM text itself, or base64 of it, in place of `tls_ca_certs`",
         allowed: "certificates in PEM form",
         parse: |text| pem::parse(text, Kind::Certificates),
         takes: [],
@@ -243,7 +243,7 @@ settings! {
     TLS_CERT_PEM: Option<Secret> {
         "mqtt", "tls_cert_pem", "MQTT_TLS_CERT_PEM", "",
         secret: true,
-        about: "the same",
+        about: "the same in place of `tls_certfile`",
         allowed: "certificates in PEM form",
         parse: |text| pem::parse(text, Kind::Certificates),
         takes: [],
@@ -252,7 +252,7 @@ settings! {
     TLS_KEY_PEM: Option<Secret> {
         "mqtt", "tls_key_pem", "MQTT_TLS_KEY_PEM", "",
         secret: true,
-        about: "the same",
+        about: "the same in place of `tls_keyfile`",
         allowed: "a private key in PEM form",
         parse: |text| pem::parse(text, Kind::PrivateKey),
         takes: [],
@@ -292,7 +292,7 @@ settings! {
     }
     TOPIC_STATUS: String {
         "mqtt", "topic_status", "MQTT_TOPIC_STATUS", "",
-        about: "the status, retained, with a last will",
+        about: "the status, retained, with a last will; empty: off",
         allowed: "a topic",
         parse: parse::template,
         takes: ["fleet/%(device_uuid)s/status"],
@@ -300,7 +300,7 @@ settings! {
     }
     MQTT_VERSION: Version {
         "mqtt", "version", "MQTT_VERSION", "auto",
-        about: "auto, 5, 3.1.1",
+        about: "`auto`: MQTT 5, and 3.1.1 for a broker that does not speak it",
         allowed: "one of auto, 5, 3.1.1",
         parse: parse::version,
         takes: ["5", "3.1.1", "AUTO"],
@@ -308,7 +308,7 @@ settings! {
     }
     ACK_TIMEOUT_SECONDS: Duration {
         "mqtt", "ack_timeout_seconds", "MQTT_ACK_TIMEOUT_SECONDS", "30",
-        about: "then the connection is made anew",
+        about: "seconds to wait for an acknowledgement before the connection is made anew",
         allowed: "a whole number from 1 to 3600",
         parse: |text| parse::seconds(text, 1..=3600),
         takes: ["1", "3600"],
@@ -316,7 +316,7 @@ settings! {
     }
     REPLY_QOS: i32 {
         "mqtt", "reply_qos", "MQTT_REPLY_QOS", "0",
-        about: "0 or 1",
+        about: "QoS of replies to commands",
         allowed: "one of 0, 1",
         parse: |text| parse::whole(text, 0..=1),
         takes: ["1"],

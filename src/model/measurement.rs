@@ -2,7 +2,7 @@
 //!
 //! The JSON is written straight into the payload. No tree is built and no field is copied on
 //! its way, and what is the same in every object is rendered once. The format is the section
-//! "Message format" of the README.
+//! "Measurements" of docs/protocol.md.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What the README promises of the commands, to the letter.
+//! What docs/protocol.md promises of the commands, to the letter.
 
 use serde_json::{Value, json};
 
