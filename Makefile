@@ -9,7 +9,8 @@ DEMO_SECONDS ?=
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	redis-server:redis-server mosquitto:mosquitto mosquitto_passwd:mosquitto \
 	mosquitto_pub:mosquitto-clients g++:g++ \
-	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose
+	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose \
+	/usr/lib/*/libnss_wrapper.so:libnss-wrapper
 
 .PHONY: help setup build test simulate lint demo soak fuzz asan bench image arm clean
 
@@ -33,7 +34,7 @@ setup:
 	@missing=""; \
 	for need in $(NEEDED); do \
 		thing=$${need%%:*}; package=$${need##*:}; \
-		PATH="$$PATH:/usr/sbin:/sbin" command -v "$$thing" > /dev/null || [ -e "$$thing" ] \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v "$$thing" > /dev/null || ls $$thing > /dev/null 2>&1 \
 			|| case " $$missing " in *" $$package "*) ;; *) missing="$$missing $$package" ;; esac; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \

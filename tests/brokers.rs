@@ -3,10 +3,13 @@
 
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketType};
 use support::proxy::{Behaviour, Proxy};
 use support::scripted::{Answer, Kind, Packet, Scripted, message};
 use support::stream::{assert_arrived, consecutive, dead_letters, fill_fast, long};
@@ -206,30 +209,88 @@ fn a_refused_subscription_is_tried_again_while_measurements_flow() {
     redis.wait_for_cursor(&format!("({last}-0"));
 }
 
+/// The variables by which the name `broker.example` has these addresses, for one process.
+fn named(folder: &Path, addresses: &[IpAddr]) -> [(&'static str, String); 3] {
+    let hosts: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("{address} broker.example\n"))
+        .collect();
+    let file = folder.join("hosts");
+    std::fs::write(&file, hosts.concat()).expect("hosts");
+    [
+        ("LD_PRELOAD", "libnss_wrapper.so".into()),
+        ("NSS_WRAPPER_HOSTS", file.display().to_string()),
+        ("MQTT_HOST", "broker.example".into()),
+    ]
+}
+
+/// Takes no connection and refuses none, as an address does behind which nothing is.
+fn black_hole(address: IpAddr, port: u16) -> (OwnedFd, Vec<OwnedFd>) {
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let address = SocketAddr::new(address, port);
+    let socket = || net::socket(family, SocketType::STREAM, None).expect("a socket");
+    let listener = socket();
+    net::sockopt::set_socket_reuseaddr(&listener, true).expect("an option");
+    net::bind(&listener, &address).expect("bind");
+    net::listen(&listener, 0).expect("listen");
+    // Its queue is full: what comes now is dropped.
+    let waiting = (0..4).map(|_| {
+        let client = socket();
+        rustix::io::ioctl_fionbio(&client, true).expect("an option");
+        net::connect(&client, &address).ok();
+        client
+    });
+    let waiting = waiting.collect();
+    (listener, waiting)
+}
+
 #[test]
 fn the_address_that_answers_is_the_one_that_is_used() {
-    let both: Vec<IpAddr> = ("localhost", 0)
-        .to_socket_addrs()
-        .expect("localhost")
-        .map(|address| address.ip())
-        .collect();
-    for address in [
+    let [v6, v4, other] = [
         IpAddr::from(Ipv6Addr::LOCALHOST),
         Ipv4Addr::LOCALHOST.into(),
-    ] {
-        let (redis, broker) = (Redis::start(&[]), Scripted::at(&[address]));
-        // Where the name has only one of them, the other can be reached by its number.
-        let number = address.to_string();
-        let host = if both.contains(&address) {
-            "localhost"
-        } else {
-            &number
-        };
-        redis.fill(1, 10);
-        let _service = Service::of_device(&redis, broker.port, &[("MQTT_HOST", host)]);
-        redis.wait_for_cursor("(10-0");
-        assert!(broker.packets().iter().all(|one| one.at.ip() == address));
+        Ipv4Addr::new(127, 0, 0, 2).into(),
+    ];
+    for (dead, alive) in [(other, v4), (v4, other), (v6, v4), (v4, v6)] {
+        for silent in [false, true] {
+            let (redis, broker) = (Redis::start(&[]), Scripted::at(&[alive]));
+            let _hole = silent.then(|| black_hole(dead, broker.port));
+            redis.fill(1, 10);
+            let folder = tempfile::tempdir().expect("folder");
+            let mut settings = named(folder.path(), &[dead, alive]).to_vec();
+            settings.push(("BALENA_DEVICE_UUID", "u1".into()));
+            let service = Service::between(redis.port, broker.port, &settings);
+            assert!(
+                holds_within(Duration::from_secs(30), || {
+                    redis.cursor().as_deref() == Some("(10-0")
+                }),
+                "{alive} beside {dead}, silent: {silent}: {:#?}",
+                service.log()
+            );
+            assert!(broker.packets().iter().all(|one| one.at.ip() == alive));
+        }
     }
+}
+
+#[test]
+fn the_connection_moves_to_the_address_that_is_left() {
+    let [v4, other] = [127, 128].map(|nth| IpAddr::from(Ipv4Addr::new(127, 0, 0, nth)));
+    let (redis, broker) = (Redis::start(&[]), Scripted::at(&[v4]));
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = named(folder.path(), &[v4, other]);
+    let service = Service::between(redis.port, broker.port, &settings);
+    redis.fill(1, 10);
+    redis.wait_for_cursor("(10-0");
+    let port = broker.port;
+    drop(broker);
+    let broker = Scripted::on_port(&[other], port).expect("the other address");
+    redis.fill(11, 10);
+    redis.wait_for_cursor("(20-0");
+    assert!(broker.packets().iter().all(|one| one.at.ip() == other));
+    assert_eq!(service.count_log("ERROR"), 0, "{:#?}", service.log());
 }
 
 #[test]
