@@ -29,6 +29,8 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     open: Mutex<Vec<TcpStream>>,
     accepted: AtomicU64,
+    /// So many connections are still to be cut at their first byte.
+    to_be_cut: AtomicU64,
     recorded: Mutex<Option<Vec<u8>>>,
     stop: AtomicBool,
 }
@@ -52,6 +54,7 @@ impl Proxy {
             behaviour: Mutex::default(),
             open: Mutex::default(),
             accepted: AtomicU64::new(0),
+            to_be_cut: AtomicU64::new(0),
             recorded: Mutex::new(None),
             stop: AtomicBool::new(false),
         });
@@ -90,6 +93,11 @@ impl Proxy {
         }
     }
 
+    /// Cuts the next connections, so many, at their first byte towards the server.
+    pub fn cut_next(&self, count: u64) {
+        self.shared.to_be_cut.store(count, Ordering::Relaxed);
+    }
+
     /// Connections accepted so far, those that only look whether somebody listens included.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
@@ -124,6 +132,13 @@ impl Drop for Proxy {
 impl Shared {
     fn behaviour(&self) -> Behaviour {
         self.behaviour.lock().expect("behaviour").clone()
+    }
+
+    fn takes_a_cut(&self) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        self.to_be_cut
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 }
 
@@ -197,6 +212,9 @@ fn pump(mut from: TcpStream, into: TcpStream, upward: bool, shared: &Arc<Shared>
             }
             Err(_) => break,
         };
+        if upward && passed == 0 && shared.takes_a_cut() {
+            break;
+        }
         passed += count as u64;
         if upward {
             if let Some(recorded) = shared.recorded.lock().expect("recorded").as_mut() {
