@@ -121,7 +121,7 @@ impl Bridge {
             (_, Answer::Saved(Saved::Foreign(raw))) => self.not_saved(now, raw),
             (_, Answer::Copied(copied)) => self.copied(copied),
             (Request::Trim { .. }, Answer::Trimmed { more }) => {
-                self.cursor.passed_since_trim = 0;
+                self.cursor.passed_since_trim = Some(0);
                 self.cursor.trim = if more { Pending::Now } else { Pending::No };
             }
             (Request::NoteAccount(_), _) => self.overview.note = Pending::No,

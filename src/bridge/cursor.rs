@@ -102,8 +102,9 @@ pub struct StoredCursor {
     uncopied: VecDeque<Uncopied>,
     /// When the first of the present mismatches came, and how many there were.
     mismatches: Option<(Instant, u32)>,
-    /// Measurements passed since the stream was trimmed last, and whether to trim now.
-    pub passed_since_trim: u64,
+    /// Measurements passed since the stream was trimmed last, where it was in this run, and whether
+    /// to trim now.
+    pub passed_since_trim: Option<u64>,
     pub trim: Pending,
 }
 
@@ -116,7 +117,7 @@ impl Default for StoredCursor {
             copy: Pending::No,
             uncopied: VecDeque::new(),
             mismatches: None,
-            passed_since_trim: 0,
+            passed_since_trim: None,
             trim: Pending::No,
         }
     }
@@ -156,7 +157,9 @@ impl StoredCursor {
             before = poison.id;
             self.copy.wanted();
         }
-        self.passed_since_trim += (progress.sent.count + progress.poison.len()) as u64;
+        if let Some(passed) = &mut self.passed_since_trim {
+            *passed += (progress.sent.count + progress.poison.len()) as u64;
+        }
         self.save.wanted();
     }
 

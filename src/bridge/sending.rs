@@ -107,7 +107,10 @@ impl Bridge {
         self.overview.sent(&progress.sent);
         if self.rules.keep_sent.is_some_and(|keep| {
             // Finding the place to cut costs as much as there is to keep.
-            self.cursor.passed_since_trim > if keep > 1000 { keep / 10 } else { 0 }
+            let slack = if keep > 1000 { keep / 10 } else { 0 };
+            self.cursor
+                .passed_since_trim
+                .is_none_or(|passed| passed > slack)
         }) {
             self.cursor.trim.wanted();
         }
