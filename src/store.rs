@@ -206,10 +206,14 @@ impl Store {
 
     /// The answer to a command; an error of Redis is one.
     fn answer(&mut self, command: &Cmd) -> Result<Value, StoreError> {
-        let packed = command.get_packed_command();
+        self.answer_to(&command.get_packed_command())
+    }
+
+    /// The same, for a command in the bytes that go over the line.
+    fn answer_to(&mut self, packed: &[u8]) -> Result<Value, StoreError> {
         let answer = self
             .connection()?
-            .req_packed_command(&packed)
+            .req_packed_command(packed)
             .and_then(Value::extract_error);
         self.checked(answer)
     }

@@ -2,13 +2,14 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::scripted::{Answer, Kind, Scripted};
-use support::stream::{fill_fast, length, long, status};
-use support::{Mosquitto, Redis, Service, holds_within, wait_until};
+use support::stream::{dead_letters, fill_fast, length, long, status};
+use support::{Mosquitto, Redis, Service, World, holds_within, wait_until};
 
 #[test]
 fn lists_are_full_again_soon_after_many_that_were_not_answered() {
@@ -124,4 +125,93 @@ fn memory_does_not_follow_the_size_of_the_entries() {
     let peak = service.peak_memory();
     assert!(peak < 24 * 1024, "{peak} KiB");
     println!("{peak} KiB at the peak");
+}
+
+/// One entry, as a client writes it.
+fn add(redis: &Redis, id: &str, fields: impl Iterator<Item = (String, String)>) {
+    let mut command = redis::cmd("XADD");
+    command.arg("measurement:values").arg(id);
+    for (name, value) in fields {
+        command.arg(name).arg(value);
+    }
+    command
+        .query::<String>(&mut redis.connection())
+        .expect("XADD");
+}
+
+fn peak_is_small(service: &Service, what: &str) {
+    let peak = service.peak_memory();
+    assert!(peak < 24 * 1024, "{what}: {peak} KiB");
+}
+
+/// A measurement as it has arrived.
+fn measurement(world: &World, id: &str) -> HashMap<String, String> {
+    let lists = world.receiver.lists();
+    let mut all = lists.iter().flat_map(|list| {
+        serde_json::from_slice::<Vec<HashMap<String, String>>>(&list.payload).expect("a list")
+    });
+    all.find(|entry| entry["_id"] == id)
+        .expect("it has arrived")
+}
+
+const MANY: u64 = 100_000;
+
+/// Fields with names that differ, that are all the same, and of which each comes twice.
+fn many(kind: &str) -> impl Iterator<Item = (String, String)> {
+    let of = match kind {
+        "different" => |n: u64| n,
+        "equal" => |_| 0,
+        _ => |n| n % (MANY / 2),
+    };
+    (0..MANY).map(move |n| (format!("f{:05}", of(n)), (n % 10).to_string()))
+}
+
+#[test]
+fn entries_of_a_hundred_thousand_fields_cost_little_more_than_they_are() {
+    for kind in ["different", "equal", "twice"] {
+        let world = World::new();
+        world.redis.fill(1, 10);
+        for id in ["11-0", "12-0", "13-0"] {
+            add(&world.redis, id, many(kind));
+        }
+        world.redis.fill(14, 10);
+        let service = world.start_with(&[("INTERVAL_SECONDS", "0")]);
+        world.redis.wait_for_cursor("(23-0");
+        world.wait_for(23);
+        let expected: Vec<_> = (1..=23).map(|ms| (ms, 0)).collect();
+        assert_eq!(world.receiver.ids(), expected);
+        let mut sent = measurement(&world, "12-0");
+        sent.retain(|name, _| !name.starts_with('_'));
+        assert_eq!(sent, many(kind).collect());
+        let request = r#"{"command":"send_measurements","min_id":"12-0","max_id":"12-0"}"#;
+        world
+            .receiver
+            .publish("iot-projekt/device/u1/request", request, false);
+        wait_until("it was sent again", || world.receiver.total() == 24);
+        peak_is_small(&service, kind);
+    }
+}
+
+#[test]
+fn an_entry_of_a_hundred_thousand_fields_that_no_broker_takes_is_copied() {
+    let world = World::with_broker("max_packet_size 100000");
+    world.redis.fill(1, 10);
+    add(
+        &world.redis,
+        "11-0",
+        many("different").chain([("_id".into(), "own".into())]),
+    );
+    world.redis.fill(12, 10);
+    let service = world.start_with(&[("INTERVAL_SECONDS", "0")]);
+    world.redis.wait_for_cursor("(21-0");
+    world.wait_for(20);
+    let letters = dead_letters(&world.redis);
+    let mut fields: HashMap<String, String> = many("different").collect();
+    fields.insert("_id".into(), "11-0".into());
+    fields.insert("__id".into(), "own".into());
+    fields.insert("_reason".into(), letters[0]["_reason"].clone());
+    assert_eq!((letters.len(), &letters[0]), (1, &fields));
+    let expected: Vec<_> = (1..=10).chain(12..=21).map(|ms| (ms, 0)).collect();
+    assert_eq!(world.receiver.ids(), expected);
+    peak_is_small(&service, "the copy");
 }

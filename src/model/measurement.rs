@@ -4,8 +4,9 @@
 //! its way, and what is the same in every object is rendered once. The format is the section
 //! "Measurements" of docs/protocol.md.
 
+mod many;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::Write;
 
 use crate::model::stream_id::StreamId;
@@ -20,8 +21,11 @@ const RESERVED: [&str; 5] = [
     "_app_name",
 ];
 
-/// Up to this many fields, looking for equal names pairwise beats a hash map.
+/// Up to this many fields, looking for equal names pairwise beats sorting them.
 const FEW_FIELDS: usize = 16;
+
+/// A name and a value.
+type Field<'a> = (&'a [u8], &'a [u8]);
 
 /// When a list of measurements is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl Encoder {
         limits: BatchLimits,
     ) -> Option<Batch>
     where
-        Fields: IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        Fields: IntoIterator<Item = Field<'a>, IntoIter: Clone>,
     {
         let mut entries = entries.into_iter().take(limits.max_count).peekable();
         let first = entries.peek()?.id;
@@ -103,16 +107,13 @@ impl Encoder {
             last: first,
             count: 0,
         };
-        let mut fields = Vec::new();
         batch.payload.push(b'[');
         for entry in entries {
             let (length, before) = (batch.payload.len(), self.oddities);
             if batch.count > 0 {
                 batch.payload.push(b',');
             }
-            fields.clear();
-            fields.extend(entry.fields);
-            self.object(&mut batch.payload, entry.id, &fields);
+            self.object(&mut batch.payload, entry.id, entry.fields.into_iter());
             // One byte is left for the closing bracket.
             if batch.count > 0 && batch.payload.len() + 1 > limits.max_bytes {
                 batch.payload.truncate(length);
@@ -126,44 +127,47 @@ impl Encoder {
         Some(batch)
     }
 
-    fn object(&mut self, out: &mut Vec<u8>, id: StreamId, fields: &[(&[u8], &[u8])]) {
+    fn object<'a>(
+        &mut self,
+        out: &mut Vec<u8>,
+        id: StreamId,
+        fields: impl Iterator<Item = Field<'a>> + Clone,
+    ) {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{{\"_id\":\"{id}\"");
         out.extend_from_slice(&self.common);
         let mut clean = true;
-        let mut double = false;
-        if fields.len() <= FEW_FIELDS {
-            for (index, (name, value)) in fields.iter().enumerate() {
-                let same = |(other, _): &&(&[u8], &[u8])| same_on_the_wire(other, name);
-                if fields[..index].iter().any(|other| same(&other)) {
-                    double = true;
-                    continue;
-                }
-                let last = fields[index + 1..].iter().rfind(same);
-                let value = last.map_or(value, |(_, value)| value);
-                field(out, &wire_name(name, &mut clean), value, &mut clean);
-            }
-        } else {
-            let mut at = HashMap::new();
-            let mut merged: Vec<(Cow<str>, &[u8])> = Vec::with_capacity(fields.len());
-            for (name, value) in fields {
-                let name = wire_name(name, &mut clean);
-                let index = *at.entry(name.clone()).or_insert(merged.len());
-                if index < merged.len() {
-                    double = true;
-                    merged[index].1 = value;
-                } else {
-                    merged.push((name, value));
-                }
-            }
-            for (name, value) in merged {
-                field(out, &name, value, &mut clean);
-            }
+        let mut few: [Field; FEW_FIELDS] = [(b"", b""); FEW_FIELDS];
+        let mut count = 0;
+        for (place, field) in few.iter_mut().zip(fields.clone()) {
+            (*place, count) = (field, count + 1);
         }
+        let is_few = count < FEW_FIELDS || fields.clone().nth(FEW_FIELDS).is_none();
+        let double = if is_few {
+            write_few(out, &few[..count], &mut clean)
+        } else {
+            many::write(out, fields, &mut clean)
+        };
         out.push(b'}');
         self.oddities.not_utf8 += u64::from(!clean);
         self.oddities.double_field += u64::from(double);
     }
+}
+
+/// Writes the fields; whether a name occurred twice.
+fn write_few(out: &mut Vec<u8>, fields: &[Field], clean: &mut bool) -> bool {
+    let mut double = false;
+    for (index, (name, value)) in fields.iter().enumerate() {
+        let same = |(other, _): &&Field| same_on_the_wire(other, name);
+        if fields[..index].iter().any(|other| same(&other)) {
+            double = true;
+            continue;
+        }
+        let last = fields[index + 1..].iter().rfind(same);
+        let value = last.map_or(value, |(_, value)| value);
+        field(out, &wire_name(name, clean), value, clean);
+    }
+    double
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8], clean: &mut bool) {
@@ -173,9 +177,13 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8], clean: &mut bool) {
     string(out, &text(value, clean));
 }
 
+/// A name that is sent as it is.
+fn is_ordinary(name: &[u8]) -> bool {
+    name.first() != Some(&b'_') && name.is_ascii()
+}
+
 /// Whether two fields are sent under the same name. Ordinary names are compared as they are.
 fn same_on_the_wire(one: &[u8], other: &[u8]) -> bool {
-    let is_ordinary = |name: &[u8]| name.first() != Some(&b'_') && name.is_ascii();
     one == other
         || !(is_ordinary(one) && is_ordinary(other))
             && wire_name(one, &mut true) == wire_name(other, &mut true)
@@ -205,6 +213,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     const WIDE: BatchLimits = BatchLimits {
         max_bytes: 1 << 20,

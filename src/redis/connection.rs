@@ -16,6 +16,8 @@ use crate::net;
 /// Bounds of the room for replies that is set aside before they come.
 const MIN_ROOM: usize = 4 << 10;
 const MAX_ROOM: usize = 128 << 10;
+/// Room is added in steps of at most this.
+const MOST_MORE: usize = 1 << 20;
 /// Behind a large string there is hardly more than the line ends of a small one.
 const LINE_ENDS: usize = 256;
 
@@ -64,8 +66,10 @@ impl Connection {
                 return Err(ErrorKind::FileTooLarge.into());
             }
             if filled == bytes.len() {
-                // A large string has told its length: doubling would take up to twice of it.
-                let room = scan.announced().unwrap_or(0).max(filled + filled / 2);
+                // A large string has told its length, many small ones have not: doubling would take
+                // up to twice of it.
+                let more = (filled / 2).min(MOST_MORE);
+                let room = scan.announced().unwrap_or(0).max(filled + more);
                 bytes.reserve_exact(room + LINE_ENDS - filled);
                 bytes.resize(room + LINE_ENDS, 0);
             }

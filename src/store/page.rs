@@ -136,6 +136,7 @@ fn place(walk: &mut Walk, measure: &mut Measure, last: &mut (usize, usize)) -> O
 }
 
 /// Names and values of one entry.
+#[derive(Clone)]
 pub struct Fields<'a> {
     walk: Walk<'a>,
     left: usize,

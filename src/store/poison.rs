@@ -1,6 +1,7 @@
 //! Copies of measurements that the broker refuses.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use ::redis::Value;
 
@@ -33,19 +34,9 @@ impl Store {
         let Some(entry) = self.single(id)? else {
             return Ok(Copied::Gone);
         };
-        let mut command = ::redis::cmd("XADD");
-        command
-            .arg(DEAD_LETTER)
-            .arg("*")
-            .arg(ADDED[0])
-            .arg(id.to_string())
-            .arg(ADDED[1])
-            .arg(reason);
-        for (name, value) in entry.entries().flat_map(|entry| entry.fields) {
-            command.arg(&*copied_name(name)).arg(value);
-        }
+        let command = copy_command(id, reason, &entry);
         drop(entry);
-        self.answer(&command).map(|_| Copied::Yes)
+        self.answer_to(&command).map(|_| Copied::Yes)
     }
 
     fn is_copied(&mut self, id: StreamId) -> Result<bool, StoreError> {
@@ -73,6 +64,35 @@ impl Store {
         let page = Page::new(reply, 0).ok_or_else(unexpected)?;
         Ok((!page.is_empty()).then_some(page))
     }
+}
+
+/// The command as it goes over the line: the library would keep an object for each of its words.
+fn copy_command(id: StreamId, reason: &str, entry: &Page) -> Vec<u8> {
+    let fields = || entry.entries().flat_map(|entry| entry.fields);
+    let id = id.to_string();
+    let head: [&[u8]; 7] = [
+        b"XADD",
+        DEAD_LETTER.as_bytes(),
+        b"*",
+        ADDED[0],
+        id.as_bytes(),
+        ADDED[1],
+        reason.as_bytes(),
+    ];
+    let mut command = Vec::with_capacity(entry.measure().sent + 256 + reason.len());
+    // Writing to a Vec cannot fail.
+    let _ = write!(command, "*{}\r\n", head.len() + 2 * fields().count());
+    let mut word = |text: &[u8]| {
+        let _ = write!(command, "${}\r\n", text.len());
+        command.extend_from_slice(text);
+        command.extend_from_slice(b"\r\n");
+    };
+    head.into_iter().for_each(&mut word);
+    for (name, value) in fields() {
+        word(&copied_name(name));
+        word(value);
+    }
+    command
 }
 
 /// A sensor's own field of that name gets one more underscore.
