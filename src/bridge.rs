@@ -26,6 +26,7 @@ mod pausing;
 mod redis_side;
 mod requests;
 mod sending;
+mod telling;
 
 use std::time::{Duration, Instant};
 
@@ -159,7 +160,7 @@ impl Bridge {
     /// What is to be done now. Called again and again until it is to wait; after a request, its
     /// answer comes first.
     pub fn next(&mut self, now: Instant) -> Action {
-        if let Some(notice) = self.overview.notices.pop_front() {
+        if let Some(notice) = self.overview.notices.next(now) {
             return Action::Tell(notice);
         }
         if self.overview.shows(now) {
@@ -179,7 +180,8 @@ impl Bridge {
             return Action::Quiet;
         }
         if self.is_done(now) {
-            return Action::Done;
+            let rest = self.overview.notices.rest();
+            return rest.map_or(Action::Done, Action::Tell);
         }
         Action::Wait(self.due(now).max(now + SHORTEST_WAIT))
     }
@@ -204,7 +206,7 @@ impl Bridge {
     }
 
     fn tell(&mut self, notice: Notice) {
-        self.overview.notices.push_back(notice);
+        self.overview.notices.put(notice);
     }
 
     fn save_is_due(&self, now: Instant) -> bool {

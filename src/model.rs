@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod connection;
 pub mod failure;
+pub mod flood;
 pub mod jitter;
 pub mod measurement;
 pub mod message;

@@ -136,8 +136,12 @@ impl Bridge {
     /// Takes over the settings. Whether what was read along with them can still be used.
     pub(super) fn apply(&mut self, now: Instant, raw: RawSettings) -> bool {
         self.redis.settings_read = Some(now);
+        if self.cursor.is_known() && self.redis.rests(now).is_some() {
+            return self.settings.enabled;
+        }
         let notices = self.settings.apply(&raw);
         if !notices.is_empty() {
+            self.redis.obeys(now);
             self.overview.touch();
         }
         for notice in notices {
@@ -155,6 +159,7 @@ impl Bridge {
 
     /// The key holds something else than this program read or wrote last: that counts.
     fn cursor_was_set(&mut self, now: Instant, raw: Raw) {
+        self.redis.obeys(now);
         let at_start = self.cursor.state == CursorState::Unknown;
         let understood = raw.text().and_then(|text| match text {
             None => Ok(Cursor::After(StreamId::ZERO)),
@@ -263,6 +268,10 @@ impl Bridge {
         if raw == self.cursor.raw {
             // Unusable before and still: the cursor lives in memory only.
             return self.cursor.save.refused(now);
+        }
+        if let Some(until) = self.redis.rests(now) {
+            // What is stored counts after the rest, unless it changes again.
+            return self.cursor.save = Pending::until(until);
         }
         self.cursor.save = Pending::No;
         self.cursor_was_set(now, raw);

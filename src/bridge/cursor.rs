@@ -64,6 +64,14 @@ impl Pending {
         }
     }
 
+    /// It waits until then, and nothing waits for it.
+    pub fn until(at: Instant) -> Pending {
+        Pending::Later {
+            at,
+            wait: FIRST_RETRY,
+        }
+    }
+
     pub fn refused(&mut self, now: Instant) {
         let wait = match *self {
             Pending::Later { wait, .. } => (wait * 2).min(LAST_RETRY),

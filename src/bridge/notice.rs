@@ -69,6 +69,7 @@ pub enum Notice {
     },
     /// Measurements that were read once and are gone now.
     LostInFlight(u64),
+    FurtherLosses(Loss),
     DeadLetter {
         id: StreamId,
         reason: String,
@@ -94,7 +95,46 @@ pub enum Notice {
     Stopped(String),
 }
 
+/// What several losses are together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub measurements: u64,
+    pub times: u64,
+    /// Between these IDs, where they are known.
+    pub range: Option<(StreamId, StreamId)>,
+}
+
+impl Loss {
+    pub fn and(self, other: &Loss) -> Loss {
+        let range = match (self.range, other.range) {
+            (Some(one), Some(two)) => Some((one.0.min(two.0), one.1.max(two.1))),
+            (one, two) => one.or(two),
+        };
+        Loss {
+            measurements: self.measurements + other.measurements,
+            times: self.times + other.times,
+            range,
+        }
+    }
+}
+
 impl Notice {
+    /// The loss that it tells of, where somebody else can cause one after the other.
+    pub fn loss(&self) -> Option<Loss> {
+        let (measurements, range) = match *self {
+            Notice::Lost { count, after, upto } => (count, Some((after, upto.unwrap_or(after)))),
+            Notice::StreamGone { count, after } => (count, Some((after, after))),
+            Notice::StreamAnew { lost, cursor, .. } => (lost, Some((cursor, cursor))),
+            Notice::LostInFlight(count) => (count, None),
+            _ => return None,
+        };
+        Some(Loss {
+            measurements,
+            times: 1,
+            range,
+        })
+    }
+
     pub fn level(&self) -> Level {
         match self {
             Notice::Sending { .. } => Level::Debug,
@@ -122,6 +162,7 @@ impl Notice {
             | Notice::StreamGone { .. }
             | Notice::StreamAnew { .. }
             | Notice::LostInFlight(_)
+            | Notice::FurtherLosses(_)
             | Notice::DeadLetter { .. }
             | Notice::CopyRefused { .. }
             | Notice::PoisonGone(_)
@@ -299,6 +340,15 @@ impl Notice {
             Notice::LostInFlight(count) => write!(
                 f,
                 "{count} measurements were read, not confirmed, and are gone from {VALUES}: deleted by somebody else"
+            ),
+            Notice::FurtherLosses(loss) => write!(
+                f,
+                "{} more measurements are gone from {VALUES} before they were sent, in {} further steps{}",
+                loss.measurements,
+                loss.times,
+                loss.range.map_or(String::new(), |(from, to)| format!(
+                    " between {from} and {to}"
+                ))
             ),
             _ => self.write_poison(f),
         }

@@ -1,12 +1,12 @@
 //! What the bridge shows of itself: what waits, what was sent, how a catch-up goes on, and when
 //! the status is written.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::cursor::Pending;
 use super::delivery::Span;
 use super::notice::Notice;
+use super::telling::Telling;
 use crate::model::status::Counters;
 use crate::model::stream::Waiting;
 use crate::model::stream_id::StreamId;
@@ -55,7 +55,7 @@ impl View {
 
 #[derive(Debug, Default)]
 pub struct Overview {
-    pub notices: VecDeque<Notice>,
+    pub notices: Telling,
     pub counters: Counters,
     pub backlog: Option<Waiting>,
     pub oldest: Option<StreamId>,
@@ -142,7 +142,7 @@ impl Overview {
             if steps == 0 {
                 self.full_told.over();
             } else if self.full_told.news(steps) {
-                self.notices.push_back(Notice::BufferFills { percent });
+                self.notices.put(Notice::BufferFills { percent });
             }
         }
         self.written.end.0 = true;
@@ -200,7 +200,7 @@ impl Overview {
                 let time = now.saturating_duration_since(last.told).as_secs_f64();
                 let per_second = (sent - last.sent) as f64 / time;
                 self.catch_up = Some(CatchUp { told: now, sent });
-                self.notices.push_back(Notice::CatchingUp {
+                self.notices.put(Notice::CatchingUp {
                     sent,
                     left,
                     per_second,
@@ -208,7 +208,7 @@ impl Overview {
             }
             Some(_) if !behind && !pausing => {
                 self.catch_up = None;
-                self.notices.push_back(Notice::CaughtUp(sent));
+                self.notices.put(Notice::CaughtUp(sent));
             }
             _ => {}
         }
@@ -226,7 +226,7 @@ mod tests {
         for percent in [10.0, 81.0, 85.0, 96.0, 97.0, 85.0, 10.0, 80.0] {
             overview.looked(now, Some(percent));
         }
-        assert_eq!(overview.notices.len(), 4);
+        assert_eq!(std::iter::from_fn(|| overview.notices.next(now)).count(), 4);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::model::told::Told;
 
 /// A change of the settings takes effect within a second.
 const SETTINGS_AGE: Duration = Duration::from_millis(500);
+/// A change is obeyed at once, the next one not before this: whoever sets a key a thousand times a
+/// second gets no line and no rewind for each, and what was read meanwhile is sent.
+const REST: Duration = Duration::from_millis(250);
 /// What Redis refuses is asked for again after this time.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,8 @@ pub struct RedisSide {
     pub remembered: Option<Remembered>,
     hazards_told: bool,
     pub settings_read: Option<Instant>,
+    /// A change of the settings was obeyed.
+    obeyed: Option<Instant>,
     /// Nothing but settings is asked for before.
     pub refused_until: Option<Instant>,
     refusal_told: Told<(&'static str, String)>,
@@ -56,6 +61,7 @@ impl RedisSide {
             remembered: None,
             hazards_told: false,
             settings_read: None,
+            obeyed: None,
             refused_until: None,
             refusal_told: Told::default(),
             status_told: Told::default(),
@@ -90,6 +96,17 @@ impl RedisSide {
             return now + REFUSED;
         }
         self.settings_read.map_or(now, |read| read + SETTINGS_AGE)
+    }
+
+    /// Somebody has changed a setting, and that counts from now on.
+    pub fn obeys(&mut self, now: Instant) {
+        self.obeyed = Some(now);
+    }
+
+    /// Until when no further change counts, if one was obeyed a moment ago.
+    pub fn rests(&self, now: Instant) -> Option<Instant> {
+        let until = self.obeyed? + REST;
+        (now < until).then_some(until)
     }
 
     /// When there is something to do for the connection itself.

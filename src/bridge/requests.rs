@@ -129,6 +129,7 @@ impl Bridge {
     /// When there will be something to do without anything else happening.
     pub(super) fn due(&self, now: Instant) -> Instant {
         let mut due = vec![self.redis.due(now)];
+        due.extend(self.overview.notices.due());
         due.extend(self.pausing.until().filter(|until| *until > now));
         if self.redis.is_up() {
             due.extend(self.cursor.save.due_at());

@@ -86,8 +86,13 @@ impl Desk {
     }
 
     /// What is to be written to the log.
-    pub fn lines(&mut self) -> Vec<Line> {
-        self.lines.take()
+    pub fn lines(&mut self, now: Instant) -> Vec<Line> {
+        self.lines.take(now)
+    }
+
+    /// When there will be a line without anything else happening.
+    pub fn lines_due(&self) -> Option<Instant> {
+        self.lines.due()
     }
 
     /// So many messages found the queue full.

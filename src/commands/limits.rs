@@ -22,8 +22,6 @@ pub const MEMORY_PERCENT: f64 = 80.0;
 pub const SETS_PER_SECOND: u32 = 10;
 /// A device that reboots again and again can no longer be reached.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(60);
-/// Lines about commands in the log in a second; the rest is counted.
-pub const LINES_PER_SECOND: u32 = 5;
 /// Bytes of such a line; with the time stamp in front it stays below 1000.
 pub const MAX_LINE: usize = 900;
 /// A message that fails so often in a row is given up.

@@ -1,11 +1,12 @@
 //! What is told about commands in the log: a flood of commands is no flood of lines, and no
 //! line is longer or other than a line.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::Level;
 
-use super::limits::{LINES_PER_SECOND, MAX_LINE};
+use super::limits::MAX_LINE;
+use crate::model::flood::Flood;
 
 /// One line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +18,23 @@ pub struct Line {
 /// Lines that wait to be written.
 #[derive(Debug, Default)]
 pub struct Lines {
-    since: Option<Instant>,
-    told: u32,
-    left_out: u64,
+    flood: Flood,
     waiting: Vec<Line>,
 }
 
 impl Lines {
     /// Tells something, unless too much was told in this second.
     pub fn tell(&mut self, now: Instant, level: Level, text: &str) {
-        let over = |since| now.duration_since(since) >= Duration::from_secs(1);
-        if self.since.is_none_or(over) {
-            if self.left_out > 0 {
-                let left_out = format!("{} lines about commands were left out", self.left_out);
-                self.always(Level::Warn, &left_out);
-            }
-            (self.since, self.told, self.left_out) = (Some(now), 0, 0);
-        }
-        if self.told < LINES_PER_SECOND {
-            self.told += 1;
+        self.tell_left_out(now);
+        if self.flood.passes(now) {
             self.always(level, text);
-        } else {
-            self.left_out += 1;
+        }
+    }
+
+    fn tell_left_out(&mut self, now: Instant) {
+        if let Some(count) = self.flood.left_out(now) {
+            let left_out = format!("{count} lines about commands were left out");
+            self.always(Level::Warn, &left_out);
         }
     }
 
@@ -48,8 +44,14 @@ impl Lines {
         self.waiting.push(Line { level, text });
     }
 
+    /// When there will be a line without anything else happening.
+    pub fn due(&self) -> Option<Instant> {
+        self.flood.ends()
+    }
+
     /// What is to be written now.
-    pub fn take(&mut self) -> Vec<Line> {
+    pub fn take(&mut self, now: Instant) -> Vec<Line> {
+        self.tell_left_out(now);
         std::mem::take(&mut self.waiting)
     }
 }
@@ -75,6 +77,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_flood_is_told_in_part_and_the_rest_as_a_number() {
@@ -83,10 +86,12 @@ mod tests {
         for n in 0..100 {
             lines.tell(begin, Level::Info, &n.to_string());
         }
-        assert_eq!(lines.take().len(), 5);
-        lines.tell(begin + Duration::from_secs(1), Level::Info, "next");
-        let texts: Vec<String> = lines.take().into_iter().map(|line| line.text).collect();
-        assert_eq!(texts, ["95 lines about commands were left out", "next"]);
+        assert_eq!(lines.take(begin).len(), 5);
+        let end = begin + Duration::from_secs(1);
+        assert_eq!(lines.due(), Some(end));
+        let texts: Vec<String> = lines.take(end).into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["95 lines about commands were left out"]);
+        assert_eq!(lines.due(), None);
     }
 
     #[test]

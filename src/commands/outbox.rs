@@ -242,7 +242,7 @@ mod tests {
         assert!(outbox.next(now, 1000, &mut lines).is_none());
         outbox.put(large(asker(None), 10));
         assert!(outbox.next(now, 30, &mut lines).is_none());
-        assert_eq!(lines.take().len(), 2);
+        assert_eq!(lines.take(now).len(), 2);
     }
 
     #[test]
@@ -265,7 +265,7 @@ mod tests {
             let lost = Undelivered::new(Cause::Lost, "cut");
             outbox.answered(now, Err(lost), &mut lines);
         }
-        assert!(lines.take()[0].text.contains("lost 5 times"));
+        assert!(lines.take(now)[0].text.contains("lost 5 times"));
         assert!(text(outbox.next(now, usize::MAX, &mut lines)).contains("xxx"));
     }
 
@@ -280,7 +280,7 @@ mod tests {
             outbox.answered(now, Err(refused), &mut lines);
             assert!(outbox.next(now, usize::MAX, &mut lines).is_none());
         }
-        let told = lines.take();
+        let told = lines.take(begin);
         assert_eq!(told.len(), 2);
         assert!(told[0].level == Level::Error && told[0].text.contains("mqtt.topic_response"));
     }

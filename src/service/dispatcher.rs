@@ -91,18 +91,20 @@ impl Dispatcher {
             self.pulse.beat();
             self.take_commands();
             self.hand_over();
-            for line in self.desk.lines() {
+            for line in self.desk.lines(Instant::now()) {
                 log!(line.level, "{}", line.text);
             }
             let takes = self.desk.takes_commands();
             let commands = if takes { &self.commands } else { &nothing };
+            let due = self.desk.lines_due();
+            let idle = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
             select! {
                 recv(commands) -> message => if let Ok(message) = message { self.serve(message) },
                 recv(self.answers) -> answer => if let Ok(result) = answer {
                     self.desk.answered(Instant::now(), result);
                 },
                 recv(self.shutdown.receiver()) -> _ => {}
-                default(IDLE) => {}
+                default(idle) => {}
             }
         }
     }

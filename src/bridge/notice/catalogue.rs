@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Notice;
+use super::{Loss, Notice};
 use crate::model::settings;
 use crate::model::stream_id::StreamId;
 
@@ -69,6 +69,11 @@ fn losses(mark: &str) -> Vec<Notice> {
             lost: 0,
         },
         Notice::LostInFlight(0),
+        Notice::FurtherLosses(Loss {
+            measurements: 0,
+            times: 0,
+            range: Some((id, id)),
+        }),
         Notice::DeadLetter { id, reason: text() },
         Notice::CopyRefused { id, reason: text() },
         Notice::PoisonGone(id),
