@@ -11,10 +11,12 @@
 
 mod awaited;
 mod fields;
+mod lighten;
 #[cfg(test)]
 mod tests;
 
 pub use awaited::{Awaited, Stage};
+pub use lighten::lighten;
 
 use self::fields::{Fields, Place};
 use crate::model::message::Protocol;

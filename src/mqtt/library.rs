@@ -318,8 +318,8 @@ pub unsafe extern "C" fn __wrap_WebSocket_getdata(
         return data;
     }
     // SAFETY: the buffer has as many bytes as were asked for and are there now, and nobody
-    // writes to it before the library goes on.
-    let body = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), bytes) };
+    // else reads or writes it before the library goes on.
+    let body = unsafe { std::slice::from_raw_parts_mut(data.cast::<u8>(), bytes) };
     // SAFETY: as in `reading`.
     let socket = unsafe { (*net).socket };
     if line.is_half_written() && is_written(socket) {

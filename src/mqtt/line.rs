@@ -143,9 +143,9 @@ impl Line {
         self.traffic().head.clear();
     }
 
-    /// A whole packet has arrived. `drained`: all that was sent has reached the other side.
-    /// `false`: the packet must not go on.
-    pub fn body(&self, body: &[u8], drained: impl FnOnce() -> bool) -> bool {
+    /// A whole packet has arrived, and is made light. `drained`: all that was sent has reached the
+    /// other side. `false`: the packet must not go on.
+    pub fn body(&self, body: &mut [u8], drained: impl FnOnce() -> bool) -> bool {
         let mut traffic = self.traffic();
         let Some(first) = traffic.head.first().copied() else {
             return false;
@@ -153,6 +153,9 @@ impl Line {
         traffic.head.clear();
         let drained = gate::kind(first) == gate::DISCONNECT && drained();
         let verdict = traffic.take(self.version, first, body, drained);
+        if verdict.is_ok() && self.version == Protocol::V5 {
+            gate::lighten(first, body);
+        }
         traffic.refuse(first, verdict)
     }
 

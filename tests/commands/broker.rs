@@ -1,8 +1,11 @@
 //! Commands and the protocol that carries them.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 
-use super::support::{self, Service, World};
+use super::support::packet::{head, packet};
+use super::support::{self, Service, World, wait_until};
 use super::{REQUEST, ask, hears, start};
 
 #[test]
@@ -136,4 +139,84 @@ fn correlation_data_comes_back_with_the_reply_under_mqtt_5() {
         }
         assert!(std::time::Instant::now() < deadline, "no reply");
     }
+}
+
+/// A publisher of MQTT 5 that says what it wants to, byte by byte.
+struct Publisher(std::net::TcpStream);
+
+impl Publisher {
+    fn connect(port: u16) -> Publisher {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        let connect = packet(0x10, &[b"\0\x04MQTT\x05\x02\0\x3c", b"\0", b"\0\x03odd"]);
+        stream.write_all(&connect).expect("CONNECT");
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).expect("CONNACK");
+        let mut connack = vec![0; usize::from(head[1])];
+        stream.read_exact(&mut connack).expect("CONNACK");
+        assert_eq!(connack[1], 0);
+        Publisher(stream)
+    }
+
+    fn publish(&mut self, properties: &[u8], payload: &[u8]) {
+        let topic = (REQUEST.len() as u16).to_be_bytes();
+        let length = head(0, properties.len());
+        let parts = [
+            &topic,
+            REQUEST.as_bytes(),
+            &length[1..],
+            properties,
+            payload,
+        ];
+        self.0.write_all(&packet(0x30, &parts)).expect("PUBLISH");
+    }
+}
+
+fn user_properties(count: usize, bytes: usize) -> Vec<u8> {
+    let text = [&(bytes as u16).to_be_bytes()[..], &vec![b'x'; bytes]].concat();
+    [&[0x26][..], &text, &text].concat().repeat(count)
+}
+
+#[test]
+fn legal_but_odd_properties_of_a_publisher_cost_no_connection() {
+    let world = World::new();
+    let service = start(&world, &[("INTERVAL_SECONDS", "0")]);
+    let mut publisher = Publisher::connect(world.broker.port);
+    let correlation = [&[0x09, 0xFF, 0xFF][..], &[b'c'; 65_535]].concat();
+    let content = [&[0x03, 0xFF, 0xFF][..], &[b't'; 65_535]].concat();
+    let odd: &[(&str, Vec<u8>)] = &[
+        ("payload format 1", vec![0x01, 1]),
+        ("payload format 0", vec![0x01, 0]),
+        ("response topic", b"\x08\0\x03a/b".to_vec()),
+        ("expiry of a second", vec![0x02, 0, 0, 0, 1]),
+        ("the longest expiry", vec![0x02, 0xFF, 0xFF, 0xFF, 0xFF]),
+        ("content type", content),
+        ("correlation data", correlation),
+        ("empty correlation data", vec![0x09, 0, 0]),
+        ("empty user properties", user_properties(1000, 0)),
+        ("256 user properties", user_properties(256, 10)),
+        ("257 user properties", user_properties(257, 10)),
+        ("20,000 user properties", user_properties(20_000, 5)),
+        ("256 KiB of user properties", user_properties(4, 32_765)),
+        ("900 KiB of user properties", user_properties(7, 65_535)),
+        ("900 KiB of small ones", user_properties(180_000, 0)),
+    ];
+    for (n, (what, properties)) in odd.iter().enumerate() {
+        let request = json!({"command": "get_config", "key": "k", "id": n}).to_string();
+        publisher.publish(properties, request.as_bytes());
+        wait_until(&format!("{what} is answered"), || {
+            super::replies(&world).iter().any(|reply| reply["id"] == n)
+        });
+        // What says that it is text and is none is answered as well.
+        let before = super::replies(&world).len();
+        publisher.publish(properties, b"\xff");
+        wait_until(&format!("{what} is answered"), || {
+            super::replies(&world).len() > before
+        });
+        world.redis.fill(n as u64 + 1, 1);
+        world.wait_for(n + 1);
+    }
+    assert_eq!(service.count_log("must not"), 0);
+    assert_eq!(service.count_log("disconnected"), 0);
+    let peak = service.peak_memory();
+    assert!(peak < 24 * 1024, "{peak} KiB");
 }

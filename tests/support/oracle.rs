@@ -40,7 +40,7 @@ pub fn line(before: u8) -> Line {
         let connack: &[u8] = if v5 { &[0, 0, 0] } else { &[0, 0] };
         let head = [0x20, connack.len() as u8];
         assert!(head.iter().all(|byte| line.head_byte(*byte)));
-        assert!(line.body(connack, || true));
+        assert!(line.body(&mut connack.to_vec(), || true));
     }
     if before & SUBSCRIBING != 0 {
         let filter =
@@ -72,10 +72,12 @@ pub fn feed(line: &Line, version: Protocol, mut stream: &[u8]) -> usize {
             line.head_again();
             break;
         };
-        if remaining > 0 && !line.body(body, || true) {
+        let mut body = body.to_vec();
+        if remaining > 0 && !line.body(&mut body, || true) {
             break;
         }
         ask_codec(version, &stream[..head + remaining]);
+        ask_codec(version, &[&stream[..head], &body].concat());
         stream = &stream[head + remaining..];
         passed += 1;
     }

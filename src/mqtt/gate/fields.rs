@@ -2,10 +2,9 @@
 
 use super::Reason;
 
-/// So many properties in one packet are a burden and no message.
+/// So many properties of a broker's own are a burden and no message. Those of a message are a
+/// publisher's: see `lighten`.
 const MAX_PROPERTIES: usize = 256;
-/// Bytes of the properties of one packet. The library keeps several copies of each.
-const MAX_PROPERTY_BYTES: usize = 256 * 1024;
 
 /// What is left of the body of a packet.
 pub struct Fields<'a>(pub &'a [u8]);
@@ -94,15 +93,12 @@ impl<'a> Fields<'a> {
     /// Walks all properties to their end.
     pub fn properties(&mut self, place: Place) -> Result<(), Reason> {
         let length = self.varint()?;
-        if length > MAX_PROPERTY_BYTES {
-            return Err(Reason(format!("properties of {length} bytes")));
-        }
         let mut properties = Fields(self.take(length)?);
         // One bit for each property that may stand there only once.
         let (mut seen, mut count) = (0u64, 0);
         while !properties.is_empty() {
             count += 1;
-            if count > MAX_PROPERTIES {
+            if count > MAX_PROPERTIES && place != Place::Publish {
                 return Err(Reason(format!("more than {MAX_PROPERTIES} properties")));
             }
             let code = properties.byte()?;
@@ -149,7 +145,20 @@ impl<'a> Fields<'a> {
 }
 
 const SUBSCRIPTION: u8 = 0x0B;
-const USER: u8 = 0x26;
+pub const USER: u8 = 0x26;
+
+/// Bytes of the first property of a message that was checked; `None` where there is none.
+pub fn property_size(properties: &[u8]) -> Option<usize> {
+    let mut rest = Fields(properties);
+    let code = rest.byte().ok()?;
+    if code == USER {
+        // There may be many.
+        rest.binary().and_then(|_| rest.binary()).ok()?;
+    } else {
+        rest.value(code, kind(Place::Publish, code)?).ok()?;
+    }
+    Some(properties.len() - rest.0.len())
+}
 
 fn kind(place: Place, code: u8) -> Option<Kind> {
     use Place::{Connack, Disconnect, Publish};
