@@ -186,15 +186,22 @@ fn no_process_of_the_same_user_can_look_into_this_one() {
         command.uid(65534).gid(65534);
     }
     let log = folder.path().join("log");
-    let mut child = command
+    command
         .current_dir(folder.path())
         .env_clear()
         .env("REDIS_PORT", site.redis.port.to_string())
         .env("MQTT_PORT", site.ports[GOOD].to_string())
         .env("MQTT_TLS_CA_PEM", site.text("ca.pem"))
-        .stderr(std::fs::File::create(&log).expect("log"))
-        .spawn()
-        .expect("the binary");
+        .stderr(std::fs::File::create(&log).expect("log"));
+    let mut child = None;
+    wait_until(
+        "no other test starts a process that still holds the copy open",
+        || {
+            child = command.spawn().ok();
+            child.is_some()
+        },
+    );
+    let mut child = child.expect("the binary");
     // It can still read its own files of memory.
     let connected = support::holds_within(support::PATIENCE, || {
         std::fs::read_to_string(&log).is_ok_and(|log| log.contains("connected to localhost"))
@@ -204,6 +211,15 @@ fn no_process_of_the_same_user_can_look_into_this_one() {
         let file = std::fs::metadata(format!("/proc/{}/{name}", child.id()));
         file.map_or(u32::MAX, |file| file.uid())
     });
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
+    let limits = limits.expect("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core"));
+    let core: Vec<_> = core.expect("core").split_whitespace().collect();
+    assert_eq!(
+        core[4..6],
+        ["0", "0"],
+        "no core dump, and nobody may allow one"
+    );
     drop(child.kill());
     drop(child.wait());
     let log = std::fs::read_to_string(&log).unwrap_or_default();

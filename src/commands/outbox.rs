@@ -48,10 +48,11 @@ impl Envelope {
         }
     }
 
-    /// Puts a short error in the place of a reply that is too large. `false`: it was that.
-    fn shorten(&mut self, bytes: usize, room: usize) -> bool {
+    /// Makes a reply smaller that is too large: a short error, then one without what only the
+    /// asker knows. `false`: it is as small as can be.
+    fn shrink(&mut self, bytes: usize, room: usize) -> bool {
         if self.short {
-            return false;
+            return self.asker.correlation.take().is_some() || self.reply.id.take().is_some();
         }
         self.short = true;
         let name = self.reply.command.take();
@@ -120,12 +121,13 @@ impl Outbox {
     ) -> Option<Message> {
         while let Some(mut envelope) = self.waiting.pop_front() {
             let room = self.room(maximum_payload, &envelope.asker);
-            let mut payload = envelope.reply.to_json();
-            if payload.len() > room && envelope.shorten(payload.len(), room) {
-                payload = envelope.reply.to_json();
-            }
+            let payload = envelope.reply.to_json();
             if payload.len() > room {
-                self.give_up(envelope, now, "it is larger than the broker takes", lines);
+                if envelope.shrink(payload.len(), room) {
+                    self.waiting.push_front(envelope);
+                } else {
+                    self.give_up(envelope, now, "it is larger than the broker takes", lines);
+                }
                 continue;
             }
             let message = Message {
@@ -163,7 +165,7 @@ impl Outbox {
             }
             Cause::TooLarge { limit } => {
                 let bytes = envelope.reply.to_json().len();
-                if envelope.shorten(bytes, limit.unwrap_or(bytes - 1)) {
+                if envelope.shrink(bytes, limit.unwrap_or(bytes - 1)) {
                     self.waiting.push_front(envelope);
                 } else {
                     self.give_up(envelope, now, &undelivered.reason, lines);
@@ -236,13 +238,27 @@ mod tests {
             short,
             r#"{"command":"get_config","error":"the reply has 2042 bytes, at most 998 fit into a message","id":7}"#
         );
-        // The broker takes even less than it said.
-        let cause = Cause::TooLarge { limit: Some(9) };
-        outbox.answered(now, Err(Undelivered::new(cause, "too large")), &mut lines);
-        assert!(outbox.next(now, 1000, &mut lines).is_none());
+        // The broker takes even less than it said: at last nobody is named.
+        let mut too_large = |outbox: &mut Outbox| {
+            let cause = Cause::TooLarge { limit: Some(9) };
+            outbox.answered(now, Err(Undelivered::new(cause, "too large")), &mut lines);
+            outbox.next(now, 1000, &mut lines)
+        };
+        assert!(!text(too_large(&mut outbox)).contains("id"));
+        assert!(too_large(&mut outbox).is_none());
         outbox.put(large(asker(None), 10));
         assert!(outbox.next(now, 30, &mut lines).is_none());
         assert_eq!(lines.take(now).len(), 2);
+    }
+
+    #[test]
+    fn what_the_asker_gave_along_gives_way_to_the_answer() {
+        let (mut outbox, mut lines, now) = (outbox(), Lines::default(), Instant::now());
+        outbox.put(large(asker(Some(2000)), 10));
+        let message = outbox.next(now, 500, &mut lines).expect("a message");
+        assert_eq!(message.correlation, None);
+        assert!(text(Some(message)).ends_with(",\"id\":7}"));
+        assert!(lines.take(now).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::World;
-use super::{BROADCAST, REQUEST, ask, ask_raw, error_of, start};
+use super::{BROADCAST, REQUEST, ask, ask_raw, ask_raw_on, error_of, hears, start};
 
 #[test]
 fn get_and_set_work_on_both_topics_in_any_case() {
@@ -76,6 +76,15 @@ const FAILING: &[Failing] = &[
     (b"reboot", None, "not JSON"),
     (b"", None, "not JSON"),
     (b"\xff\xfe{}", None, "not UTF-8"),
+    (b"\xef\xbb\xbf{}", None, "not JSON"),
+    (b"\0", None, "not JSON"),
+    (b"{\"id\":7,", None, "not JSON"),
+    (
+        br#"{"command":"\ud800"}"#,
+        None,
+        "\"command\" is not a string",
+    ),
+    (b"{\"command\":\"reboot\xc3\"}", None, "not UTF-8"),
     (b"[]", None, "not a JSON object"),
     (b"\"reboot\"", None, "not a JSON object"),
     (b"{}", None, "\"command\" is missing"),
@@ -189,15 +198,18 @@ fn every_failure_is_answered() {
             "list, sensor:*, mqtt_sender:*, measurement:*",
         )],
     );
+    hears(&world, BROADCAST);
     let deep = format!(
         r#"{{"command":"set_config","key":"sensor:x","value":{}{}}}"#,
         "[".repeat(10_000),
         "]".repeat(10_000)
     );
     let answered = |payload: &[u8], command: Option<&str>, error: &str| {
-        let reply = ask_raw(&world, payload);
-        assert_eq!(reply["command"], json!(command), "{reply}");
-        assert!(error_of(&reply).contains(error), "{reply}");
+        for topic in [REQUEST, BROADCAST] {
+            let reply = ask_raw_on(&world, topic, payload);
+            assert_eq!(reply["command"], json!(command), "{reply}");
+            assert!(error_of(&reply).contains(error), "{reply}");
+        }
     };
     for (payload, command, error) in FAILING {
         answered(payload, *command, error);
@@ -208,10 +220,23 @@ fn every_failure_is_answered() {
         "neither a string nor a number",
     );
     let padded = |bytes: usize| ["{}", &" ".repeat(bytes - 2)].concat();
-    let large = ask_raw(&world, padded(64 * 1024 + 1).as_bytes());
-    assert!(error_of(&large).contains("65537 bytes"), "{large}");
-    let fits = ask_raw(&world, padded(64 * 1024).as_bytes());
-    assert!(error_of(&fits).contains("missing"), "{fits}");
+    answered(padded(64 * 1024 + 1).as_bytes(), None, "65537 bytes");
+    answered(padded(64 * 1024).as_bytes(), None, "missing");
+    answered(&[b'x'; 500_000], None, "500000 bytes");
+    answered("[".repeat(60_000).as_bytes(), None, "not JSON");
+    for id in [
+        "[".repeat(9) + &"]".repeat(9),
+        format!("\"{}\"", "x".repeat(1023)),
+    ] {
+        let with_id = |rest: &str| format!(r#"{{"id":{id}{rest}}}"#).into_bytes();
+        answered(
+            &with_id(r#","command":"dance""#),
+            Some("dance"),
+            "\"id\" has",
+        );
+        answered(&with_id(""), None, "\"id\" has");
+        answered(&with_id(r#","command":7"#), None, "\"id\" has");
+    }
     // Nothing of it has changed anything.
     assert_eq!(
         world.redis.command::<u64>(&["XLEN", "measurement:values"]),

@@ -66,8 +66,12 @@ fn ask(world: &World, topic: &str, mut request: Value) -> Value {
 
 /// Sends raw bytes and waits for the next reply.
 fn ask_raw(world: &World, payload: &[u8]) -> Value {
+    ask_raw_on(world, REQUEST, payload)
+}
+
+fn ask_raw_on(world: &World, topic: &str, payload: &[u8]) -> Value {
     let before = replies(world).len();
-    world.receiver.publish(REQUEST, payload, false);
+    world.receiver.publish(topic, payload, false);
     wait_until("raw bytes are answered", || replies(world).len() > before);
     replies(world).swap_remove(before)
 }
