@@ -84,7 +84,9 @@ fn trim_a_million(keep: u64) {
     fill_fast(&redis, 1, 1_000_000, 20);
     redis.set("mqtt_sender:last_id", "(900000-0");
     let before = memory(&redis, "used_memory");
-    redis.command::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", "50000"]);
+    // A machine that is busy with other tests keeps Redis waiting as well.
+    let micros = if long() { "50000" } else { "250000" };
+    redis.command::<()>(&["CONFIG", "SET", "slowlog-log-slower-than", micros]);
     redis.command::<()>(&["SLOWLOG", "RESET"]);
     let stop = AtomicBool::new(false);
     let longest = thread::scope(|scope| {
@@ -105,7 +107,7 @@ fn trim_a_million(keep: u64) {
     let slow: u64 = redis.command(&["SLOWLOG", "LEN"]);
     assert_eq!(
         slow, 0,
-        "commands of more than 50 ms; PING took {longest:?}"
+        "commands of more than {micros} µs; PING took {longest:?}"
     );
     let grown = memory(&redis, "used_memory_peak").saturating_sub(before);
     assert!(grown < 10_000_000, "Redis has grown by {grown} bytes");
