@@ -59,7 +59,7 @@ test: setup
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(CARGO) test --locked
 
 simulate:
-	SEED=$(SEED) SEEDS=$(or $(SEEDS),7000) FIRST=$(FIRST) $(CARGO) test --release --locked --test simulation every -- --nocapture
+	SEED=$(SEED) SEEDS=$(or $(SEEDS),20000) FIRST=$(FIRST) $(CARGO) test --release --locked --test simulation every -- --nocapture
 
 lint:
 	$(CARGO) fmt --check

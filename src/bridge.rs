@@ -167,7 +167,12 @@ impl Bridge {
             return Action::Show(Box::new(self.view()));
         }
         if self.save_is_due(now) {
-            return self.ask(Request::Save(self.to_save()));
+            // It is this program's from then on.
+            let foreign = false;
+            return self.ask(Request::Save(Save {
+                foreign,
+                ..self.to_save()
+            }));
         }
         if let Some(publish) = self.publish(now) {
             return publish;
@@ -218,8 +223,9 @@ impl Bridge {
             .cursor
             .storable(self.delivery.frontier(), self.account.accounted());
         let counters = self.overview.counters;
+        let seen = self.account.seen();
         self.cursor
-            .to_save(place, counters.lost, counters.dead_letters)
+            .to_save(place, seen, (counters.lost, counters.dead_letters))
     }
 
     /// Measurements may be read and published.

@@ -25,7 +25,7 @@ use ::redis::{Cmd, ConnectionLike, Pipeline, RedisError, Value};
 
 use crate::config;
 use crate::model::status::Record;
-use crate::model::stream::{Stream, Waiting};
+use crate::model::stream::{Extent, Stream, Waiting};
 use crate::model::stream_id::StreamId;
 use crate::redis::connection::Connection;
 use answers::{in_words, refused, unexpected};
@@ -106,6 +106,10 @@ pub struct Save<'a> {
     pub cursor: &'a str,
     /// Entries accounted for up to the cursor, where known.
     pub accounted: Option<u64>,
+    /// The stream as it was seen last.
+    pub seen: Option<Extent>,
+    /// Somebody else has set the cursor.
+    pub foreign: bool,
     /// Measurements lost and copied to the dead letters since ever, to be stored where given.
     pub lost: Option<u64>,
     pub dead_letters: Option<u64>,

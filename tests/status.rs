@@ -230,7 +230,8 @@ fn the_backlog_is_exact_while_measurements_arrive() {
             .arg(&["measurement:values", &cursor, &newest])
             .query(&mut connection)
             .expect("XRANGE");
-        let (of, accounted) = position.split_once(' ').expect("a position");
+        let position: Vec<&str> = position.split(' ').collect();
+        let (of, accounted) = (position[0], position[1]);
         assert_eq!(of, cursor);
         assert_eq!(
             added - accounted.parse::<u64>().expect("a number"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mqtt_handler::config;
 use mqtt_handler::model::settings::Raw;
 use mqtt_handler::model::status::Record;
-use mqtt_handler::model::stream::{Copied, Saved, Stream, Waiting};
+use mqtt_handler::model::stream::{Copied, Position, Saved, Sent, Stream, Waiting};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 use mqtt_handler::store::{Page, Save, Store, StoreError, Trimmed, Within};
 use support::Redis;
@@ -36,10 +36,21 @@ fn id(ms: u64) -> StreamId {
     StreamId::new(ms, 0)
 }
 
+/// All up to a measurement was sent.
+fn sent(upto: u64) -> Sent {
+    Sent {
+        cursor: id(upto),
+        accounted: None,
+        oldest: StreamId::ZERO,
+    }
+}
+
 fn save(cursor: &str) -> Save<'_> {
     Save {
         cursor,
         accounted: Some(7),
+        seen: None,
+        foreign: false,
         lost: None,
         dead_letters: None,
     }
@@ -177,12 +188,12 @@ fn a_full_redis_is_read_saved_to_looked_at_and_trimmed() {
         (live.record.counters.lost, live.record.counters.dead_letters),
         (3, 4)
     );
-    let refused = store.write_status(&Record::default());
+    let refused = store.write_status(&Record::default(), None);
     assert!(matches!(refused, Err(StoreError::Refused(why)) if why.starts_with("OOM")));
     assert!(store.connected(), "a refusal is no lost connection");
     let mut removed = 0;
     loop {
-        let trimmed = store.trim_sent(id(count), None, 10).expect("trim");
+        let trimmed = store.trim_sent(&sent(count), 10).expect("trim");
         removed += trimmed.removed;
         if !trimmed.more {
             break;
@@ -190,6 +201,21 @@ fn a_full_redis_is_read_saved_to_looked_at_and_trimmed() {
     }
     assert_eq!(removed, count - 10);
     redis.command::<()>(&["XADD", "measurement:values", "*", "n", "1"]);
+}
+
+#[test]
+fn a_stream_with_older_entries_than_it_ever_had_is_not_trimmed() {
+    let redis = Redis::start(&[]);
+    let mut store = store(&redis);
+    redis.fill(1, 100);
+    redis.set(LAST_ID, "(100-0");
+    let of = |oldest| Sent {
+        oldest: id(oldest),
+        ..sent(100)
+    };
+    let trimmed = store.trim_sent(&of(2), 0).expect("trim");
+    assert_eq!(trimmed, Trimmed::default());
+    assert_eq!(store.trim_sent(&of(1), 0).expect("trim").removed, 100);
 }
 
 #[test]
@@ -259,19 +285,37 @@ fn the_cursor_is_saved_only_over_what_was_read() {
         Saved::Foreign(Raw::Unusable(_))
     ));
     let position = store.remembered().expect("remembered").position;
-    assert_eq!(position, Some(("(3-0".into(), Some(7))));
+    let at = |accounted, seen| {
+        let cursor = "(3-0".into();
+        Some(Position {
+            cursor,
+            accounted: Some(accounted),
+            seen,
+            foreign: false,
+        })
+    };
+    assert_eq!(position, at(7, None));
     // What goes with the cursor may be new although the cursor is not.
+    let seen = match store.look(StreamId::ZERO).expect("a look").stream {
+        Stream::Present(extent) => Some(extent),
+        Stream::Absent => None,
+    };
     redis.set(LAST_ID, "(3-0");
     let more = Save {
         accounted: Some(8),
+        seen,
         lost: Some(1),
         ..save("(3-0")
     };
     let own = Raw::Text("(3-0".into());
     assert_eq!(store.save_cursor(&own, &more).expect("answer"), Saved::Yes);
     let remembered = store.remembered().expect("remembered");
-    assert_eq!(remembered.position, Some(("(3-0".into(), Some(8))));
+    assert_eq!(remembered.position, at(8, seen));
     assert_eq!(remembered.lost, 1);
+    let status = store.write_status(&Record::default(), Some(&save("(3-0")));
+    status.expect("written");
+    let remembered = store.remembered().expect("remembered");
+    assert_eq!(remembered.position, at(7, None));
 }
 
 #[test]
@@ -416,13 +460,13 @@ fn a_million_sent_entries_are_trimmed_and_nobody_waits() {
     redis.set(LAST_ID, &Cursor::written(id(999_000)));
     // A cursor that is not the stored one removes nothing.
     assert_eq!(
-        store.trim_sent(id(1_000_000), None, 0).expect("trim"),
+        store.trim_sent(&sent(1_000_000), 0).expect("trim"),
         Trimmed::default()
     );
     let (mut removed, mut steps) = (0, 0);
     let worst = worst_wait(&redis, || {
         loop {
-            let trimmed = store.trim_sent(id(999_000), None, 5000).expect("trim");
+            let trimmed = store.trim_sent(&sent(999_000), 5000).expect("trim");
             (removed, steps) = (removed + trimmed.removed, steps + 1);
             if !trimmed.more {
                 break;

@@ -5,12 +5,16 @@
 //! were ever removed. This program knows how many entries lie up to the frontier, in the order in
 //! which they were added. On older servers there is no such count, and the account stays silent.
 //!
-//! The counts also prove that a stream is another one than before (deleted and written anew),
-//! whatever its IDs are:
+//! What is seen also proves that a stream is another one than before (deleted and written anew):
+//! - its IDs fall: the first entry, or what was generated last, is older than at the last look (the
+//!   only proof on older servers), or
 //! - fewer entries were ever added than were read, or than at the last look, or
+//! - the first entry of the last look is gone, although no more were removed than by then, or
 //! - more lie behind the place of reading than were added since, or
 //! - none up to that place are left, although fewer were removed than were read, or
 //! - more lie up to that place than were read.
+//!
+//! The last look is stored beside the account, so all of it holds over a restart.
 
 use crate::model::stream::{Extent, Stream};
 use crate::model::stream_id::StreamId;
@@ -50,8 +54,10 @@ pub struct Account {
     accounted: Option<u64>,
     /// The largest that it ever was in this stream: what was confirmed stays so.
     most: u64,
+    /// What of it was stored last: a Redis that knows less has forgotten something.
+    stored: Option<u64>,
     /// The last look.
-    seen: Option<Seen>,
+    seen: Option<Extent>,
     /// Something that was read has to be read again since then.
     put_back: bool,
     /// Nothing was missing up to here when the counts were compared to the end last.
@@ -60,35 +66,60 @@ pub struct Account {
     orphans: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    first: Option<StreamId>,
-    newest: StreamId,
-    added: u64,
-}
-
 impl Account {
     /// Starts over with a known number, or `None` where nothing is known.
     pub fn set(&mut self, accounted: Option<u64>) {
         self.accounted = accounted;
-        self.most = 0;
+        (self.most, self.stored) = (0, None);
         self.seen = None;
         self.matched = StreamId::ZERO;
     }
 
     /// The stream was looked at: what is in it now and gone at the next look was removed.
     pub fn saw(&mut self, extent: &Extent) {
-        self.seen = extent.added.map(|added| Seen {
-            first: extent.first,
-            newest: extent.newest,
-            added,
-        });
+        self.seen = Some(*extent);
     }
 
-    /// Goes on from a place in the same stream that may lie before the frontier: what is stored.
-    pub fn resume(&mut self, accounted: u64) {
-        self.accounted = Some(accounted);
+    /// The last look, to be stored.
+    pub fn seen(&self) -> Option<Extent> {
+        self.seen
+    }
+
+    /// The stream as it was seen last has no older entry.
+    pub fn oldest(&self) -> StreamId {
+        self.seen.map_or(StreamId::ZERO, |seen| {
+            seen.first.unwrap_or(seen.newest.next())
+        })
+    }
+
+    /// Goes on from what is stored: a place that may lie before the frontier, and the last look.
+    pub fn resume(&mut self, accounted: Option<u64>, seen: Option<Extent>) {
+        let most = if accounted < self.stored {
+            0
+        } else {
+            self.most
+        };
+        self.set(accounted);
+        self.most = most.max(accounted.unwrap_or(0));
+        self.seen = seen;
         self.put_back = true;
+    }
+
+    /// Not all that was passed was delivered: there is poison without a copy.
+    pub fn distrust(&mut self) {
+        self.most = 0;
+    }
+
+    /// So many entries up to the cursor are stored.
+    pub fn stored(&mut self, accounted: Option<u64>) {
+        self.stored = accounted;
+    }
+
+    /// The entries up to the frontier were counted.
+    pub fn counted(&mut self, upto: u64) {
+        let seen = self.seen;
+        self.set(Some(upto));
+        self.seen = seen;
     }
 
     /// Entries up to the frontier, where known.
@@ -117,7 +148,11 @@ impl Account {
     pub fn dropped(&mut self, before: u64, still_ahead: u64) -> u64 {
         let lost = self.orphans.saturating_sub(still_ahead);
         self.orphans -= lost;
-        self.put_back |= before > still_ahead + lost;
+        if before > still_ahead + lost {
+            // What was deleted of it counted as read by then.
+            self.put_back = true;
+            self.matched = StreamId::ZERO;
+        }
         lost
     }
 
@@ -126,17 +161,21 @@ impl Account {
         let extent = match view.stream {
             Stream::Present(extent) if extent.added != Some(0) => extent,
             // A group of consumers can make a stream in which nothing ever was.
-            Stream::Present(_) | Stream::Absent => return self.gone(view.ahead),
+            Stream::Present(_) | Stream::Absent => return self.gone(view),
         };
+        if self.ids_fell(&extent) {
+            return self.anew(view.ahead);
+        }
         let Some((added, accounted)) = extent.added.zip(self.accounted) else {
+            self.saw(&extent);
             return Finding::Nothing;
         };
         let read = accounted + view.ahead.saturating_sub(self.orphans);
         let removed = added.saturating_sub(extent.length);
         // Nothing of what was read is left.
         let all_gone = extent.first.is_none_or(|first| first > view.place);
-        // The count of a stream never falls.
-        let fewer = added < read || self.seen.is_some_and(|seen| added < seen.added);
+        // The counts of a stream never fall.
+        let fewer = added < read || self.counts_fell(&extent);
         let more_below = view.at_end && extent.length.saturating_sub(view.page) > read;
         if fewer || more_below || read + view.page > added || all_gone && removed < read {
             if fewer && self.same_stream(&extent) {
@@ -169,11 +208,10 @@ impl Account {
 
     /// More may wait than at the last look.
     pub fn waits(&mut self, extent: &Extent) {
-        let (Some(seen), Some(added)) = (&mut self.seen, extent.added) else {
-            return;
-        };
-        if added >= seen.added && extent.first == seen.first {
-            seen.added = added;
+        if let Some(seen) = &mut self.seen {
+            if extent.added >= seen.added && extent.first == seen.first {
+                (seen.added, seen.length) = (extent.added, extent.length);
+            }
         }
     }
 
@@ -181,6 +219,25 @@ impl Account {
         self.seen.is_some_and(|seen| {
             seen.first.is_some() && seen.first == extent.first && seen.newest <= extent.newest
         })
+    }
+
+    /// Entries are added with ever larger IDs, and removed from wherever.
+    fn ids_fell(&self, extent: &Extent) -> bool {
+        self.seen.is_some_and(|seen| {
+            let first_fell = extent.first.is_some_and(|first| first < self.oldest());
+            first_fell || extent.newest < seen.newest && extent.first != seen.first
+        })
+    }
+
+    fn counts_fell(&self, extent: &Extent) -> bool {
+        let Some((seen, before)) = self.seen.and_then(|seen| Some((seen, seen.added?))) else {
+            return false;
+        };
+        let added = extent.added.unwrap_or(0);
+        let removed = added.saturating_sub(extent.length);
+        let removed_before = before.saturating_sub(seen.length);
+        let first_is_gone = seen.first.is_some() && seen.first != extent.first;
+        added < before || removed < removed_before || first_is_gone && removed == removed_before
     }
 
     /// Whether entries may have come or gone since the last look.
@@ -192,17 +249,27 @@ impl Account {
     /// Entries that waited by the last look: neither behind the frontier, where it ever was, nor
     /// ahead of it.
     fn take_waiting(&mut self, ahead: u64) -> u64 {
-        let read = self.accounted.unwrap_or(0) + ahead;
         let most = std::mem::take(&mut self.most);
-        let seen = self.seen.take().map_or(0, |seen| seen.added);
-        seen.saturating_sub(read.max(most))
+        let seen = self.seen.take().and_then(|seen| seen.added);
+        seen.zip(self.accounted).map_or(0, |(seen, accounted)| {
+            seen.saturating_sub(most.max(accounted + ahead))
+        })
     }
 
-    fn gone(&mut self, ahead: u64) -> Finding {
-        let lost = self.take_waiting(ahead);
+    fn gone(&mut self, view: &View) -> Finding {
+        let newest = self.seen.map_or(view.place, |seen| seen.newest);
+        let lost = self.take_waiting(view.ahead);
+        // Whatever comes with such IDs is another stream.
+        self.seen = Some(Extent {
+            newest: newest.max(view.place),
+            length: 0,
+            added: self.accounted.map(|_| 0),
+            first: None,
+            deleted: StreamId::ZERO,
+        });
         if self.accounted.is_some() {
             self.accounted = Some(0);
-            self.orphans = ahead;
+            self.orphans = view.ahead;
         }
         if lost > 0 {
             Finding::Gone(lost)

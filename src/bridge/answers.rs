@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::cursor::CursorState;
-use super::messages::{Answer, RedisFailure, Request};
+use super::messages::{Answer, RedisFailure, Request, Save};
 use super::notice::Notice;
 use super::{Bridge, Pending};
 use crate::model::quote::Quoted;
 use crate::model::settings::{Raw, RawSettings, parse_last_id, unusable};
-use crate::model::stream::{Copied, Saved, Stream};
+use crate::model::stream::{Copied, Position, Saved, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
 impl Bridge {
@@ -59,7 +59,7 @@ impl Bridge {
             Request::NoteAccount(_) => {
                 return self.overview.note.refused(now);
             }
-            Request::WriteStatus => {
+            Request::WriteStatus(_) => {
                 self.overview.wrote(now, self.view());
                 if self.redis.status_refused(&reason) {
                     let what = "the status";
@@ -117,7 +117,7 @@ impl Bridge {
             }
             (Request::Look { after }, Answer::Look(look)) => self.take_look(now, after, look),
             (_, Answer::Counted { count, end }) => self.counted(count, end),
-            (Request::Save(save), Answer::Saved(Saved::Yes)) => self.saved(save.cursor),
+            (Request::Save(save), Answer::Saved(Saved::Yes)) => self.saved(save),
             (_, Answer::Saved(Saved::Foreign(raw))) => self.not_saved(now, raw),
             (_, Answer::Copied(copied)) => self.copied(copied),
             (Request::Trim { .. }, Answer::Trimmed { more }) => {
@@ -125,7 +125,7 @@ impl Bridge {
                 self.cursor.trim = if more { Pending::Now } else { Pending::No };
             }
             (Request::NoteAccount(_), _) => self.overview.note = Pending::No,
-            (Request::WriteStatus, _) => {
+            (Request::WriteStatus(_), _) => {
                 self.redis.status_written();
                 self.overview.wrote(now, self.view());
             }
@@ -202,6 +202,9 @@ impl Bridge {
     fn begin_again(&mut self) {
         self.delivery.rewind(self.delivery.frontier());
         self.drop_list();
+        if self.cursor.uncopied() > 0 {
+            self.account.distrust();
+        }
         self.cursor.forget_pending();
         self.cursor.state = CursorState::Unknown;
         self.counting = None;
@@ -226,20 +229,26 @@ impl Bridge {
             .remembered
             .as_ref()
             .and_then(|remembered| remembered.position.clone())
-            .filter(|(cursor, _)| at_start && same_place(cursor));
-        let own = |(cursor, _): &(String, _)| self.cursor.raw == Raw::Text(cursor.clone());
+            .filter(|position| at_start && same_place(&position.cursor));
+        let own = |position: &Position| self.cursor.raw == Raw::Text(position.cursor.clone());
         self.cursor.state = match &position {
-            Some(position) if own(position) => CursorState::Own,
+            Some(position) if own(position) && !position.foreign => CursorState::Own,
             _ => CursorState::Foreign,
         };
         self.delivery.rewind(id);
-        match position {
-            Some((_, Some(accounted))) => self.account.resume(accounted),
-            _ => {
-                self.begin_account(stream, id);
-                // What is removed from now on is a loss, also over a restart.
-                self.overview.note.wanted();
-            }
+        let (accounted, seen) = position.map_or((None, None), |p| (p.accounted, p.seen));
+        if accounted.is_some() {
+            // What was lost after that is found again from there.
+            let remembered = self.redis.remembered.as_ref();
+            self.overview.counters.lost = remembered.map_or(0, |remembered| remembered.lost);
+        } else {
+            self.begin_account(stream, id);
+            // What is removed from now on is a loss, also over a restart.
+            self.overview.note.wanted();
+        }
+        if accounted.is_some() || seen.is_some() {
+            self.account
+                .resume(accounted.or(self.account.accounted()), seen);
         }
         // "From now on" must keep its meaning over a restart.
         if to == Cursor::Now {
@@ -249,7 +258,9 @@ impl Bridge {
         self.overview.touch();
     }
 
-    fn saved(&mut self, cursor: String) {
+    fn saved(&mut self, save: Save) {
+        let cursor = save.cursor;
+        self.account.stored(save.accounted);
         let place = self
             .cursor
             .storable(self.delivery.frontier(), self.account.accounted());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::delivery::{Poison, Progress};
 use super::messages::Save;
 use crate::model::settings::Raw;
+use crate::model::stream::Extent;
 use crate::model::stream_id::{Cursor, StreamId};
 
 /// So many foreign cursors within this time point to a second instance.
@@ -209,11 +210,18 @@ impl StoredCursor {
     }
 
     /// What to store.
-    pub fn to_save(&self, place: (StreamId, Option<u64>), lost: u64, dead_letters: u64) -> Save {
+    pub fn to_save(
+        &self,
+        place: (StreamId, Option<u64>),
+        seen: Option<Extent>,
+        (lost, dead_letters): (u64, u64),
+    ) -> Save {
         Save {
             expected: self.raw.clone(),
             cursor: Cursor::written(place.0),
             accounted: place.1,
+            seen,
+            foreign: self.state != CursorState::Own,
             lost,
             dead_letters,
         }

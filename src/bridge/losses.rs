@@ -56,9 +56,8 @@ impl Bridge {
             if extent.newest < seen.place {
                 return self.ahead_of_stream(&extent);
             }
-            if self.account.accounted().is_none() && self.counting.is_none() {
-                self.begin_account(seen.stream, self.delivery.frontier());
-            }
+        } else {
+            self.counting = None;
         }
         let finding = self.account.look(&View {
             stream: seen.stream,
@@ -68,7 +67,13 @@ impl Bridge {
             at_end: seen.at_end,
         });
         match (finding, seen.stream) {
-            (Finding::Nothing, _) => return true,
+            (Finding::Nothing, stream) => {
+                let unknown = self.account.accounted().is_none() && self.counting.is_none();
+                if unknown && stream != Stream::Absent {
+                    self.begin_account(stream, self.delivery.frontier());
+                }
+                return true;
+            }
             (Finding::Lost(count), _) => {
                 self.lost(count);
                 self.tell(Notice::Lost {
@@ -85,11 +90,8 @@ impl Bridge {
                 return false;
             }
             (Finding::Anew(lost), stream) => {
-                // Somebody else has set the cursor: it is obeyed in the new stream as well.
-                if lost > 0 {
-                    self.stream_gone(lost, seen.place);
-                }
-                self.begin_account(stream, self.delivery.frontier());
+                self.obey_in_new_stream(lost, stream);
+                return false;
             }
             (Finding::Recount, stream) => self.begin_account(stream, self.delivery.frontier()),
         }
@@ -106,6 +108,13 @@ impl Bridge {
         if self.cursor.state == CursorState::Own {
             let finding = self.account.anew(self.ahead());
             self.start_anew(finding, extent);
+            return false;
+        }
+        if self.delivery.frontier() <= extent.newest {
+            // It is only what was read behind it that lies ahead.
+            if let Finding::Anew(lost) = self.account.anew(self.ahead()) {
+                self.obey_in_new_stream(lost, Stream::Present(*extent));
+            }
             return false;
         }
         // Somebody has set the cursor there. What is added below it is passed over on purpose; the
@@ -139,24 +148,40 @@ impl Bridge {
         let cursor = self.delivery.frontier();
         // Poison without a copy is gone with the stream it was in.
         let lost = waiting + self.cursor.uncopied() as u64;
-        self.delivery.rewind(StreamId::ZERO);
-        self.cursor.forget_pending();
-        self.counting = None;
         self.lost(lost);
         self.tell(Notice::StreamAnew {
             newest: extent.newest,
             cursor,
             lost,
         });
-        // What is in flight may still arrive; what was only read is gone.
+        self.leave_old_stream(StreamId::ZERO);
+        self.account.set(extent.added.map(|_| 0));
+        self.account.saw(extent);
+        self.cursor.save = Pending::Now;
+    }
+
+    /// It is another stream, and somebody else has set the cursor: it is obeyed there as well.
+    fn obey_in_new_stream(&mut self, waiting: u64, stream: Stream) {
+        let frontier = self.delivery.frontier();
+        let lost = waiting + self.cursor.uncopied() as u64;
+        if lost > 0 {
+            self.stream_gone(lost, frontier);
+        }
+        self.leave_old_stream(frontier);
+        self.begin_account(stream, frontier);
+    }
+
+    /// Goes on behind a place in another stream. What is in flight may still arrive; what was only
+    /// read is gone.
+    fn leave_old_stream(&mut self, place: StreamId) {
+        self.delivery.rewind(place);
+        self.cursor.forget_pending();
+        self.counting = None;
         let in_flight = self.account_keeps_flight();
         let ahead = self.ahead();
         self.reading.list = None;
         let dropped = self.account.dropped(ahead, in_flight);
         self.lost_in_flight(dropped);
-        self.account.set(extent.added.map(|_| 0));
-        self.account.saw(extent);
-        self.cursor.save = Pending::Now;
         self.reading.more = true;
         self.reading.round_began = None;
     }
@@ -180,21 +205,19 @@ impl Bridge {
             }
             Stream::Present(extent) => extent,
         };
+        self.account.set(None);
         let Some(added) = extent.added else {
             if self.redis.is_news_that_redis_is_old() {
                 self.tell(Notice::RedisIsOld);
             }
-            return self.account.set(None);
+            return self.account.saw(&extent);
         };
         let removed = added.saturating_sub(extent.length);
-        if place > extent.newest {
-            self.account.set(None);
-        } else if extent.first.is_none_or(|first| place < first) {
+        if extent.first.is_none_or(|first| place < first) && place <= extent.newest {
             self.account.set(Some(removed));
         } else if place == extent.newest {
             self.account.set(Some(added));
-        } else {
-            self.account.set(None);
+        } else if place < extent.newest {
             self.counting = Some(Counting {
                 from: place,
                 last: extent.newest,
@@ -204,6 +227,7 @@ impl Bridge {
                 waits: true,
             });
         }
+        self.account.saw(&extent);
     }
 
     /// A slice behind the cursor was counted.
@@ -216,7 +240,10 @@ impl Bridge {
         if count == 0 || end >= counting.last {
             let upto = counting.added.saturating_sub(counting.behind) + counting.passed;
             self.counting = None;
-            self.account.set(Some(upto));
+            self.account.counted(upto);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::overview::View;
 use crate::model::failure::Undelivered;
 use crate::model::measurement::{Batch, BatchLimits, Oddities};
 use crate::model::settings::{Raw, RawSettings};
-use crate::model::stream::{Copied, Remembered, Saved, Stream, Waiting};
+use crate::model::stream::{Copied, Extent, Remembered, Saved, Sent, Stream, Waiting};
 use crate::model::stream_id::StreamId;
 
 /// What has happened.
@@ -106,16 +106,17 @@ pub enum Request {
         reason: String,
     },
     /// Trims a slice of what was sent, down to `keep` entries up to the cursor: only where the key
-    /// still holds this cursor, the stream reaches up to it, and no fewer than `accounted` entries
-    /// were ever added. Otherwise it is another stream, of which nothing was sent.
+    /// still holds this cursor, the stream reaches up to it, has nothing older than `oldest`, and no
+    /// fewer than `accounted` entries were ever added. Otherwise it is another stream, of which
+    /// nothing was sent.
     Trim {
-        cursor: StreamId,
-        accounted: Option<u64>,
+        sent: Sent,
         keep: u64,
     },
     /// Stores the account without moving the cursor.
     NoteAccount(Save),
-    WriteStatus,
+    /// Writes the status, and the account where it is known.
+    WriteStatus(Option<Save>),
 }
 
 /// The cursor to be stored, and what belongs to it.
@@ -126,6 +127,10 @@ pub struct Save {
     pub cursor: String,
     /// Entries ever added up to the cursor, where known.
     pub accounted: Option<u64>,
+    /// The stream as it was seen last.
+    pub seen: Option<Extent>,
+    /// Somebody else has set it.
+    pub foreign: bool,
     /// Measurements lost and dead letters since ever.
     pub lost: u64,
     pub dead_letters: u64,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::cursor::{CursorState, Pending};
 use super::{Bridge, BrokerLink, FIRST_PAGE, Request, SHORTEST_WAIT};
 use crate::model::measurement::BatchLimits;
+use crate::model::stream::Sent;
 use crate::model::stream_id::StreamId;
 
 impl Bridge {
@@ -59,11 +60,12 @@ impl Bridge {
             let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
             let (cursor, accounted) = self.cursor.storable(frontier, accounted);
             if let Some(keep) = self.rules.keep_sent {
-                return Some(Request::Trim {
+                let sent = Sent {
                     cursor,
                     accounted,
-                    keep,
-                });
+                    oldest: self.account.oldest(),
+                };
+                return Some(Request::Trim { sent, keep });
             }
         }
         if self.overview.note.is_due(now) && self.cursor.is_known() {
@@ -77,7 +79,7 @@ impl Bridge {
             });
         }
         let view = self.overview.write_is_due(now, || self.view());
-        view.then_some(Request::WriteStatus)
+        view.then(|| Request::WriteStatus(self.cursor.is_known().then(|| self.to_save())))
     }
 
     fn page_is_due(&self, now: Instant) -> bool {
@@ -132,11 +134,13 @@ impl Bridge {
         due.extend(self.overview.notices.due());
         due.extend(self.pausing.until().filter(|until| *until > now));
         if self.redis.is_up() {
-            due.extend(self.cursor.save.due_at());
-            due.extend(self.cursor.copy.due_at());
-            due.extend(self.overview.note.due_at());
+            // What cannot be asked for must not be waited for either.
+            let known = self.cursor.is_known();
+            due.extend(self.cursor.save.due_at().filter(|_| known));
             if self.redis.refused_until.is_none_or(|until| now >= until) {
-                if self.cursor.is_known() {
+                due.extend(self.cursor.copy.due_at());
+                if known {
+                    due.extend(self.overview.note.due_at());
                     due.push(self.overview.look_due(now));
                 }
                 if self.sending(now) && self.reading.list.is_none() && !self.pushes() {

@@ -8,7 +8,7 @@ use super::looking::{SLICE, Way};
 use super::scripts::call;
 use super::{LAST_ID, STATUS, Save, Store, StoreError, Trimmed, VALUES};
 use crate::model::settings::Raw;
-use crate::model::stream::{Remembered, Saved};
+use crate::model::stream::{Position, Remembered, Saved, Sent};
 use crate::model::stream_id::{Cursor, StreamId};
 
 /// Entries that one XTRIM removes: 100 nodes of the usual size, 0.1 to 1 ms of Redis.
@@ -112,9 +112,7 @@ impl Store {
         };
         let text = |at: usize| fields.get(at).map_or("", String::as_str);
         Ok(Remembered {
-            position: text(0)
-                .split_once(' ')
-                .map(|(cursor, accounted)| (cursor.into(), accounted.parse().ok())),
+            position: Position::parse(text(0)),
             lost: text(1).parse().unwrap_or(0),
             dead_letters: text(2).parse().unwrap_or(0),
         })
@@ -138,17 +136,14 @@ impl Store {
 
     /// Removes a slice of what lies before `keep` entries up to the cursor; never one behind it,
     /// none where the stored cursor is another, and none of another stream: one that does not reach
-    /// up to the cursor, or to which fewer than `accounted` entries were ever added. Where there is `more`, the caller goes on.
+    /// up to the cursor, has older entries, or to which fewer were ever added. Where there is `more`,
+    /// the caller goes on.
     /// A step either walks back over 1000 entries or removes up to 10,000.
     ///
     /// # Errors
     /// As for every command; a refusal forgets how far this was.
-    pub fn trim_sent(
-        &mut self,
-        cursor: StreamId,
-        accounted: Option<u64>,
-        keep: u64,
-    ) -> Result<Trimmed, StoreError> {
+    pub fn trim_sent(&mut self, sent: &Sent, keep: u64) -> Result<Trimmed, StoreError> {
+        let cursor = sent.cursor;
         let begin = Trim {
             keep,
             walked: 0,
@@ -175,27 +170,23 @@ impl Store {
                 });
             }
         }
-        let trimmed = self.remove_before(trim.at, cursor, accounted)?;
+        let trimmed = self.remove_before(trim.at, sent)?;
         if trimmed.more {
             self.trim = Some(trim);
         }
         Ok(trimmed)
     }
 
-    fn remove_before(
-        &mut self,
-        first: StreamId,
-        cursor: StreamId,
-        accounted: Option<u64>,
-    ) -> Result<Trimmed, StoreError> {
+    fn remove_before(&mut self, first: StreamId, sent: &Sent) -> Result<Trimmed, StoreError> {
         let script = self.scripts.trim.clone();
         let mut call = script.key(LAST_ID);
         call.key(VALUES)
-            .arg(Cursor::written(cursor))
+            .arg(Cursor::written(sent.cursor))
             .arg(first.to_string())
             .arg(TRIM_SLICE)
-            .arg(cursor.to_string())
-            .arg(accounted.unwrap_or(0));
+            .arg(sent.cursor.to_string())
+            .arg(sent.accounted.unwrap_or(0))
+            .arg(sent.oldest.to_string());
         let answer = call.invoke::<Value>(self.connection()?);
         match self.checked(answer)? {
             Value::Array(parts) => match parts.as_slice() {
@@ -210,7 +201,12 @@ impl Store {
     }
 }
 
-fn position(save: &Save) -> String {
-    let accounted = save.accounted.map_or("-".into(), |n| n.to_string());
-    format!("{} {accounted}", save.cursor)
+pub(super) fn position(save: &Save) -> String {
+    let position = Position {
+        cursor: save.cursor.into(),
+        accounted: save.accounted,
+        seen: save.seen,
+        foreign: save.foreign,
+    };
+    position.to_string()
 }

@@ -107,8 +107,8 @@ const FIRST_WRITE: &str = "redis.pcall('HDEL', KEYS[2], 'room')";
 /// behind it is not sent any more. Whole nodes first, which costs Redis nothing for their
 /// entries; what is left in the last one in the end. KEYS: cursor, stream. ARGV: the cursor as
 /// it is stored, the first ID to keep, entries, the ID of the cursor, the entries that were ever
-/// added up to it at least: another stream is left alone. Answers how many were removed, and 1 if there
-/// is more.
+/// added up to it at least, the oldest ID that the stream may have: another stream is left alone.
+/// Answers how many were removed, and 1 if there is more.
 const TRIM: &str = r"
 if redis.call('GETRANGE', KEYS[1], 0, 1024) ~= ARGV[1] then return {0, 0} end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[2], 'FULL', 'COUNT', 1)
@@ -121,6 +121,8 @@ local function parts(id)
     return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
 end
 if parts(state['last-generated-id']) < parts(ARGV[4]) then return {0, 0} end
+local first = state['entries'][1]
+if first and parts(first[1]) < parts(ARGV[6]) then return {0, 0} end
 local removed = redis.pcall('XTRIM', KEYS[2], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3])
 if type(removed) == 'table' then return removed end
 if 2 * removed > tonumber(ARGV[3]) then return {removed, 1} end

@@ -3,26 +3,30 @@
 use std::collections::HashMap;
 
 use super::answers::text_of;
-use super::{Live, STATUS, Store, StoreError};
+use super::cursor::position;
+use super::{Live, STATUS, Save, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
 use crate::model::status::{self, Record};
-use crate::model::stream::{Extent, Stream};
+use crate::model::stream::{Extent, Position, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
 /// A status that is older has missed its heartbeat.
 const STALE_MS: u64 = 90_000;
 
 impl Store {
-    /// Writes the status.
+    /// Writes the status, and the account where it is known.
     ///
     /// # Errors
     /// As for every command; `Refused` also on a full Redis.
-    pub fn write_status(&mut self, record: &Record) -> Result<(), StoreError> {
+    pub fn write_status(&mut self, record: &Record, save: Option<&Save>) -> Result<(), StoreError> {
         let mut command = ::redis::cmd("HSET");
         command.arg(STATUS);
         for (name, value) in record.fields() {
             command.arg(name).arg(value);
+        }
+        if let Some(save) = save {
+            command.arg("position").arg(position(save));
         }
         self.answer(&command).map(|_| ())
     }
@@ -46,10 +50,9 @@ impl Store {
             state => state?,
         };
         let text = raw.text().ok().flatten().unwrap_or_default();
-        let accounted = position
-            .split_once(' ')
-            .filter(|(of, _)| *of == text)
-            .and_then(|(_, accounted)| accounted.parse::<u64>().ok());
+        let accounted = Position::parse(&position)
+            .filter(|position| position.cursor == text)
+            .and_then(|position| position.accounted);
         let after = match text.parse() {
             Ok(Cursor::After(id)) => id,
             _ => StreamId::ZERO,

@@ -62,6 +62,7 @@ pub struct Mood {
     pub silent_to_five: u32,
     pub bad_credentials: u32,
     pub unavailable: u32,
+    pub refuses_subscriptions: u32,
 }
 
 pub struct Broker {
@@ -72,6 +73,8 @@ pub struct Broker {
     pub mood: Mood,
     /// The connection that it serves.
     pub session: Option<(u64, Protocol)>,
+    /// Filters that are subscribed there.
+    pub subscribed: usize,
     /// What has arrived while it was frozen.
     pub stalled: Vec<(u64, Packet)>,
 }
@@ -85,6 +88,7 @@ impl Broker {
             subscriptions: None,
             mood: Mood::default(),
             session: None,
+            subscribed: 0,
             stalled: Vec::new(),
         }
     }
@@ -154,8 +158,14 @@ impl World {
     }
 
     fn subscribes(&mut self, operation: u64) -> Option<Reply> {
+        if self.broker.mood.refuses_subscriptions > 0 {
+            return Some(Reply::Subscribed(operation, false));
+        }
         match self.broker.subscriptions {
-            None => Some(Reply::Subscribed(operation, true)),
+            None => {
+                self.broker.subscribed += 1;
+                Some(Reply::Subscribed(operation, true))
+            }
             Some(Manner::Refuses) => Some(Reply::Subscribed(operation, false)),
             Some(Manner::Closes) => Some(end(Cause::Closed, "closed on a SUBSCRIBE")),
             Some(Manner::Silent) => None,
@@ -196,8 +206,8 @@ impl World {
             for uid in &publication.uids {
                 // Where nothing else works, this cannot be helped.
                 let fact = &mut self.ledger.facts[*uid];
-                fact.skipped |= self.ledger.old_version_is_right;
-                fact.was_skipped |= fact.skipped;
+                fact.thrown_away |= self.ledger.old_version_is_right;
+                fact.was_skipped |= fact.thrown_away;
             }
             return ack;
         }

@@ -161,6 +161,7 @@ impl World {
         self.client.number += 1;
         let id = self.client.number;
         self.broker.session = Some((id, attempt.protocol));
+        self.broker.subscribed = 0;
         // Another connection of the same client: what was on its way on the old one is void.
         self.net.stalled_up.clear();
         self.net.stalled_down.clear();
@@ -452,7 +453,7 @@ impl World {
 }
 
 /// The measurements in a payload, by the number that each carries.
-fn uids(kind: Kind, payload: &[u8]) -> Vec<Uid> {
+pub fn uids(kind: Kind, payload: &[u8]) -> Vec<Uid> {
     const MARK: &[u8] = b"\"n\":\"";
     let mut found = Vec::new();
     if kind != Kind::Values {

@@ -41,7 +41,7 @@ pub struct Publisher {
     pub link: Link,
     inbox: VecDeque<link::Input>,
     turn: u64,
-    letter: Option<Letter>,
+    pub letter: Option<Letter>,
     commands: VecDeque<Letter>,
     done: bool,
 }
@@ -95,8 +95,6 @@ impl World {
         self.device.publisher = None;
         self.device.stopping = None;
         self.device.process += 1;
-        // What it has seen of the stream goes with it.
-        self.watch.seen = 0;
         self.client.operation = None;
         self.close();
         self.store_is_gone();

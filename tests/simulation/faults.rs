@@ -41,6 +41,7 @@ impl World {
             let what = format!("begins: {:?}, for {:?}", planned.fault, planned.lasts);
             trace.line(self.now, "FAULT", &what);
         }
+        self.watch_good_line();
         self.open.push(nth);
         self.watch.happened[nth] = true;
         let at = self.now + planned.lasts;
@@ -64,7 +65,8 @@ impl World {
             | BrokerSilentToFive
             | BrokerBadCredentials
             | BrokerUnavailable
-            | BrokerKicks => self.begin_broker_fault(fault),
+            | BrokerKicks
+            | BrokerRefusesSubscriptions => self.begin_broker_fault(fault),
             Cut | HoleBoth(_) | HoleUp(_) | HoleDown(_) | Refused | Latency | Slow => {
                 self.begin_network_fault(fault);
             }
@@ -111,6 +113,7 @@ impl World {
                 mood.unavailable += 1;
                 self.broker_hangs_up(Cause::Closed, "closed by the broker");
             }
+            Fault::BrokerRefusesSubscriptions => mood.refuses_subscriptions += 1,
             _ => self.broker_hangs_up(Cause::Closed, "another client took over"),
         }
     }
@@ -187,6 +190,7 @@ impl World {
         }
         self.open.retain(|open| *open != nth);
         self.closed_at = self.closed_at.max(self.now);
+        self.watch.arrived_by_then = self.ledger.arrivals;
         self.end_fault(planned.fault);
     }
 
@@ -216,6 +220,7 @@ impl World {
             Fault::BrokerSilentToFive => broker.silent_to_five -= 1,
             Fault::BrokerBadCredentials => broker.bad_credentials -= 1,
             Fault::BrokerUnavailable => broker.unavailable -= 1,
+            Fault::BrokerRefusesSubscriptions => broker.refuses_subscriptions -= 1,
             Fault::HoleBoth(heals) => {
                 net.hole_up -= 1;
                 net.hole_down -= 1;

@@ -30,6 +30,8 @@ pub struct Fact {
     /// The broker has turned it away alone, for what it is.
     pub condemned: bool,
     pub dead: bool,
+    /// MQTT 3.1.1 has confirmed it and thrown it away, which nobody can know.
+    pub thrown_away: bool,
     /// Somebody else has set the cursor behind it.
     pub skipped: bool,
     /// It was behind a cursor of somebody else at any time.
@@ -88,6 +90,7 @@ impl Ledger {
             confirmed: false,
             condemned: false,
             dead: false,
+            thrown_away: false,
             skipped,
             was_skipped: skipped,
             removed: false,
@@ -140,7 +143,7 @@ impl Ledger {
     pub fn losses(&self) -> (u64, u64) {
         let gone = |fact: &&Fact| fact.removed && !fact.skipped && !fact.dead;
         let least = self.facts.iter().filter(gone);
-        let least = least.filter(|f| f.arrived == 0 && !f.unseen);
+        let least = least.filter(|f| f.arrived == 0 && !f.unseen && !f.thrown_away);
         let most = self.facts.iter().filter(gone).filter(|f| !f.confirmed);
         (least.count() as u64, most.count() as u64)
     }

@@ -42,7 +42,7 @@ fn every_schedule_keeps_every_promise() {
     }
     let (first, count) = (
         number("FIRST").unwrap_or(1),
-        number("SEEDS").unwrap_or(5_000),
+        number("SEEDS").unwrap_or(20_000),
     );
     let most = number("FAILURES").unwrap_or(1) as usize;
     let tally = campaign(first, count, most, number("SEEDS").is_some());

@@ -10,6 +10,7 @@ use crate::queue::Event;
 use crate::redis::Values;
 use crate::schedule::{Cursor, Fault};
 use crate::stream::{Entries, Uid};
+use crate::watch::Told;
 use crate::world::World;
 
 /// The wall clock of the device at first, in milliseconds.
@@ -33,7 +34,7 @@ impl World {
 
     pub fn append(&mut self, more: usize, poison: Option<Poison>) {
         let mood = &self.redis.mood;
-        if !mood.answers() || mood.full + mood.read_only > 0 {
+        if !mood.answers() || mood.read_only > 0 || self.is_full() {
             return;
         }
         if let Values::Absent = self.redis.data.values {
@@ -51,7 +52,7 @@ impl World {
         if self.trace.is_some() {
             self.note("sensor", &format!("XADD {id} (number {uid}, {poison:?})"));
         }
-        self.added();
+        self.added(id);
     }
 
     pub fn note(&mut self, who: &str, what: &str) {
@@ -67,13 +68,14 @@ impl World {
         match fault {
             Fault::StreamDeleted => self.stream_is_deleted(),
             Fault::StreamRewritten { hours_back } => {
+                let told = self.watch_knowledge();
                 self.stream_is_deleted();
                 self.wall_shift -= 3600 * hours_back as i64;
                 for _ in 0..8 {
                     self.append(0, None);
                 }
                 self.wall_shift += 3600 * hours_back as i64;
-                self.old_server_cannot_tell();
+                self.old_server_cannot_tell(told);
             }
             Fault::WaitingDeleted { count } => self.delete(count, true),
             Fault::SentDeleted { count } => self.delete(count, false),
@@ -122,9 +124,9 @@ impl World {
         self.are_removed(uids);
     }
 
-    /// Servers that do not count what was added do not show that a stream is another one when
-    /// it goes on above the cursor: what lies below may be passed over.
-    fn old_server_cannot_tell(&mut self) {
+    /// Servers that do not count what was added show only by older IDs that a stream is another one
+    /// than the device knows: otherwise what lies below the cursor may be passed over.
+    pub fn old_server_cannot_tell(&mut self, told: Told) {
         let Some(place) = self
             .redis
             .data
@@ -133,6 +135,16 @@ impl World {
         else {
             return;
         };
+        let known = self.ledger.facts[..told.seen].iter();
+        let oldest = known
+            .filter(|fact| fact.incarnation == told.incarnation)
+            .map(|fact| fact.id)
+            .min();
+        let entries = self.redis.data.stream();
+        let first = entries.and_then(|entries| entries.all.keys().next().copied());
+        if oldest.is_some() && first < oldest {
+            return;
+        }
         if let Some(entries) = self.redis.data.stream() {
             for (_, uid) in entries.all.range(..=place) {
                 let fact = &mut self.ledger.facts[*uid];

@@ -6,17 +6,20 @@ use std::time::Duration;
 use mqtt_handler::bridge::{Answer, Look, Page, RedisFailure, Request, Save};
 use mqtt_handler::model::measurement::{BatchLimits, Entry};
 use mqtt_handler::model::settings::{Raw, RawSettings};
-use mqtt_handler::model::stream::{Copied, Remembered, Saved, Stream, Waiting};
+use mqtt_handler::model::stream::{Copied, Position, Remembered, Saved, Sent, Stream, Waiting};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
 use crate::schedule::Trigger;
 use crate::stream::{Entries, Uid};
+use crate::watch::Told;
 use crate::world::World;
 
 /// Entries that one request counts or trims at most.
 const SLICE: usize = 40;
 /// Entries that are counted at most where the server keeps no count.
 const COUNTED: usize = 10_000;
+/// Entries of the page for a wait.
+const FEW: usize = 4;
 /// Bytes of entries that one page takes at most.
 const PAGE_BYTES: usize = 20_000;
 
@@ -33,6 +36,8 @@ pub enum Values {
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub remembered: Remembered,
+    /// What of the stream is known by that.
+    pub told: Told,
     pub writes: u64,
 }
 
@@ -46,6 +51,8 @@ pub struct Data {
     pub status: Status,
     pub dead: Vec<(StreamId, Uid)>,
     pub incarnation: usize,
+    /// Measurements that there had been when this was put down.
+    pub facts: usize,
 }
 
 /// What is wrong at the moment; each is counted, because faults overlap.
@@ -88,6 +95,8 @@ pub struct Blocked {
     count: usize,
     limits: BatchLimits,
     settings: RawSettings,
+    /// The entry that has ended the wait.
+    woken: Option<StreamId>,
 }
 
 impl Data {
@@ -143,7 +152,7 @@ impl World {
                 | Request::Copy { .. }
                 | Request::Trim { .. }
                 | Request::NoteAccount(_)
-                | Request::WriteStatus
+                | Request::WriteStatus(_)
         );
         if writes && self.redis.mood.read_only > 0 {
             self.refused_a_save(request);
@@ -175,21 +184,28 @@ impl World {
             Request::Count { after, last } => self.count(*after, *last),
             Request::Save(save) => self.save(save),
             Request::Copy { id, .. } => self.copy(*id),
-            Request::Trim {
-                cursor,
-                accounted,
-                keep,
-            } => self.trim(*cursor, *accounted, *keep),
+            Request::Trim { sent, keep } => self.trim(sent, *keep),
             Request::NoteAccount(save) => self.note_account(save),
-            Request::WriteStatus => self.write_status(),
+            Request::WriteStatus(save) => self.write_status(save.as_ref()),
         })
     }
 
     fn full(&self) -> Result<(), RedisFailure> {
-        if self.redis.mood.full > 0 {
+        if self.is_full() {
             return Err(refused("OOM"));
         }
         Ok(())
+    }
+
+    /// Nothing that takes memory is accepted, but for the cursor.
+    pub fn is_full(&self) -> bool {
+        let entries = self
+            .redis
+            .data
+            .stream()
+            .map_or(0, |entries| entries.all.len());
+        let no_room = self.plan.setup.room.is_some_and(|room| entries >= room);
+        self.redis.mood.full > 0 || no_room
     }
 
     fn state(&self) -> Result<Stream, RedisFailure> {
@@ -248,6 +264,17 @@ impl World {
         }))
     }
 
+    /// The page for a wait is short, and it is the newest entry that tells whether there is more.
+    fn short(&self, reply: Reply, count: usize) -> Reply {
+        let Ok(Answer::Page(page)) = reply else {
+            return reply;
+        };
+        let last = page.list.as_ref().map(|list| list.last);
+        let newest = self.redis.data.stream().map(|entries| entries.newest);
+        let at_end = page.entries < count.min(FEW) && last >= newest;
+        Ok(Answer::Page(Page { at_end, ..page }))
+    }
+
     fn wait_for_entries(
         &mut self,
         number: u64,
@@ -262,7 +289,8 @@ impl World {
             || self.redis.data.stream().is_some_and(some)
         {
             let matches = !self.random.percent(3);
-            return Some(self.page(after, count, limits, settings, matches));
+            let reply = self.page(after, count.min(FEW), limits, settings, matches);
+            return Some(self.short(reply, count));
         }
         self.redis.blocked = Some(Blocked {
             number,
@@ -270,6 +298,7 @@ impl World {
             count,
             limits,
             settings,
+            woken: None,
         });
         let at = self.now + patience.max(Duration::from_millis(1));
         self.queue
@@ -282,20 +311,31 @@ impl World {
         let Some(blocked) = self.redis.blocked.take_if(|b| b.number == number) else {
             return;
         };
-        let matches = !self.random.percent(3);
-        let (after, count) = (blocked.after, blocked.count);
-        let reply = self.page(after, count, blocked.limits, blocked.settings, matches);
+        let (after, settings) = (blocked.after, blocked.settings);
+        let reply = match blocked.woken {
+            // The time is up: nothing is told of the stream.
+            None => Ok(Answer::Page(Page {
+                settings,
+                at_end: true,
+                ..Page::default()
+            })),
+            // Redis takes the rest of a burst before it tells the state.
+            Some(_) => {
+                let reply = self.page(after, 1, blocked.limits, settings, true);
+                self.short(reply, blocked.count)
+            }
+        };
         self.reply(number, reply);
     }
 
-    /// Something was added: whoever waits for it is served.
-    pub fn added(&mut self) {
-        let served = self.redis.blocked.as_ref().is_some_and(|blocked| {
-            let some = |entries: &Entries| entries.behind(blocked.after).next().is_some();
-            self.redis.data.stream().is_some_and(some)
-        });
-        if let Some(blocked) = self.redis.blocked.as_ref().filter(|_| served) {
-            self.unblock(blocked.number);
+    /// Something was added: whoever waits for it is served, after all that comes with it.
+    pub fn added(&mut self, id: StreamId) {
+        if let Some(blocked) = &mut self.redis.blocked {
+            if blocked.woken.is_none() && id > blocked.after {
+                blocked.woken = Some(id);
+                let event = crate::queue::Event::RedisUnblocks(blocked.number);
+                self.queue.push(self.now, event);
+            }
         }
     }
 
@@ -356,10 +396,11 @@ impl World {
 
     fn remember(&mut self, save: &Save) {
         self.redis.data.status.remembered = Remembered {
-            position: Some((save.cursor.clone(), save.accounted)),
+            position: Some(position(save)),
             lost: save.lost,
             dead_letters: save.dead_letters,
         };
+        self.watch_account_is_stored();
     }
 
     fn note_account(&mut self, save: &Save) -> Reply {
@@ -368,8 +409,12 @@ impl World {
         Ok(Answer::Done)
     }
 
-    fn write_status(&mut self) -> Reply {
+    fn write_status(&mut self, save: Option<&Save>) -> Reply {
         self.full()?;
+        if let Some(save) = save {
+            self.redis.data.status.remembered.position = Some(position(save));
+            self.watch_account_is_stored();
+        }
         self.redis.data.status.writes += 1;
         if let Some(view) = &self.device.shown {
             let remembered = &mut self.redis.data.status.remembered;
@@ -395,7 +440,12 @@ impl World {
         Ok(Answer::Copied(Copied::Yes))
     }
 
-    fn trim(&mut self, cursor: StreamId, accounted: Option<u64>, keep: u64) -> Reply {
+    fn trim(&mut self, sent: &Sent, keep: u64) -> Reply {
+        let Sent {
+            cursor,
+            accounted,
+            oldest,
+        } = *sent;
         self.state()?;
         if self.redis.data.cursor != Raw::Text(Cursor::written(cursor)) {
             return Ok(Answer::Trimmed { more: false });
@@ -404,7 +454,11 @@ impl World {
         let Some(entries) = self.redis.data.stream_mut() else {
             return Ok(Answer::Trimmed { more: false });
         };
-        if entries.newest < cursor || accounted.is_some_and(|n| counts && entries.added < n) {
+        let first = entries.all.keys().next();
+        let another = entries.newest < cursor
+            || first.is_some_and(|first| *first < oldest)
+            || accounted.is_some_and(|n| counts && entries.added < n);
+        if another {
             return Ok(Answer::Trimmed { more: false });
         }
         let sent = entries.all.range(..=cursor).count();
@@ -448,6 +502,15 @@ impl World {
         self.redis.data = data;
         self.cursor_is_restored();
         self.ledger.incarnation = self.redis.data.incarnation;
+    }
+}
+
+fn position(save: &Save) -> Position {
+    Position {
+        cursor: save.cursor.clone(),
+        accounted: save.accounted,
+        seen: save.seen,
+        foreign: save.foreign,
     }
 }
 

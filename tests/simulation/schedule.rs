@@ -59,6 +59,7 @@ pub enum Fault {
     BrokerBadCredentials,
     BrokerUnavailable,
     BrokerKicks,
+    BrokerRefusesSubscriptions,
     Cut,
     HoleBoth(Heals),
     HoleUp(Heals),
@@ -138,6 +139,8 @@ pub struct Setup {
     pub interval: Duration,
     pub batch: BatchLimits,
     pub keep_sent: Option<u64>,
+    /// Redis has room for so many.
+    pub room: Option<usize>,
     pub ack_timeout: Duration,
     pub keep_alive: Duration,
     /// Measurements that wait at first, and how often one more comes.
@@ -206,6 +209,7 @@ impl Setup {
                 max_count: random.pick(&[1, 4, 20, 100]),
             },
             keep_sent: random.percent(30).then(|| random.pick(&[0, 3, 30])),
+            room: None,
             ack_timeout: Duration::from_secs(random.pick(&[3, 3, 10, 30])),
             keep_alive: Duration::from_secs(random.pick(&[5, 5, 20, 60])),
             backlog: random.pick(&[0, 5, 60, 150]),
@@ -225,9 +229,23 @@ pub struct Plan {
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut random = Random::new(seed ^ 0x5851_F42D_4C95_7F2D);
-        let setup = Setup::random(&mut random);
+        let mut setup = Setup::random(&mut random);
         let count = random.pick(&[1, 2, 3, 4, 6, 9]);
-        let faults = (0..count).map(|_| planned(&mut random)).collect();
+        let mut faults: Vec<Planned> = (0..count).map(|_| planned(&mut random)).collect();
+        if random.percent(20) {
+            together(&mut random, &mut setup, &mut faults);
+        }
+        // What cannot be trimmed makes no room: poison whose copy there is no room for, and what lies
+        // before a cursor that is ahead of the stream.
+        let stays = |planned: &Planned| {
+            use Fault::{CursorSet, Large, Poison};
+            let fault = planned.fault;
+            matches!(fault, Poison { .. } | Large | CursorSet(Cursor::Beyond))
+        };
+        if setup.limit == Limit::None && !faults.iter().any(stays) && random.percent(50) {
+            let more = random.pick(&[20, 80, 150]);
+            setup.room = setup.keep_sent.map(|keep| keep as usize + more);
+        }
         Plan {
             seed,
             setup,
@@ -257,6 +275,92 @@ fn planned(random: &mut Random) -> Planned {
             _ => random.millis(100, 5000),
         },
         fault: fault(random),
+    }
+}
+
+/// Adds faults that meet on real devices, and that chance alone would rarely bring together.
+fn together(random: &mut Random, setup: &mut Setup, faults: &mut Vec<Planned>) {
+    let begin = random.millis(500, 20_000);
+    let heals = heals(random);
+    let planned = |after: u64, lasts: u64, fault| Planned {
+        at: begin + Duration::from_millis(after),
+        trigger: None,
+        lasts: Duration::from_millis(lasts),
+        fault,
+    };
+    match random.below(9) {
+        // Poison that cannot be copied, a trim before it, and bursts behind it.
+        0 => {
+            (setup.interval, setup.keep_sent) = (Duration::ZERO, Some(0));
+            let count = 5 + random.below(60);
+            faults.push(planned(
+                0,
+                random.pick(&[4000, 15_000, 30_000]),
+                Fault::NoCopies,
+            ));
+            faults.push(planned(100, 100, Fault::Poison { count: 1 }));
+            let bursts = (1..6).map(|nth| nth * random.below(6000));
+            faults.extend(bursts.map(|at| planned(at, 100, Fault::Burst { count })));
+        }
+        // The broker is away until Redis is full.
+        1 => faults.extend([
+            planned(0, 15_000, Fault::Refused),
+            planned(1000, 100, Fault::Burst { count: 50 }),
+            planned(random.below(12_000), 20_000, Fault::RedisFull),
+        ]),
+        // A line that flaps.
+        2 => faults.extend((0..5).map(|nth| planned(nth * 9000, 6000, Fault::HoleBoth(heals)))),
+        // A handshake is cut, and the topic is forbidden.
+        3 => faults.extend([
+            planned(0, 12_000, Fault::BrokerForbids),
+            planned(random.below(3000), 3000, Fault::BrokerCutsHandshake),
+        ]),
+        // The stream is another one, and the process as well.
+        4 => faults.extend([
+            planned(random.below(1000), 100, Fault::StreamDeleted),
+            planned(random.below(3000), 2000, Fault::Killed),
+            planned(
+                random.below(3000),
+                300,
+                Fault::StreamRewritten { hours_back: 5 },
+            ),
+        ]),
+        // Poison on a bad line.
+        5 => faults.extend([
+            planned(0, 100, Fault::Poison { count: 2 }),
+            planned(random.below(9000), 4000, Fault::HoleBoth(heals)),
+            planned(random.below(19_000), 100, Fault::BrokerKicks),
+            planned(random.below(29_000), 100, Fault::Cut),
+        ]),
+        _ => alone(random, setup, faults, planned),
+    }
+}
+
+/// The same where nothing else may happen, because what is expected is more exact.
+fn alone(
+    random: &mut Random,
+    setup: &mut Setup,
+    faults: &mut Vec<Planned>,
+    planned: impl Fn(u64, u64, Fault) -> Planned,
+) {
+    faults.clear();
+    (setup.limit, setup.speaks) = (Limit::None, Speaks::Five);
+    (setup.status_manner, setup.subscription_manner) = (None, None);
+    (setup.ack_timeout, setup.keep_alive) = (Duration::from_secs(3), Duration::from_secs(5));
+    match random.below(3) {
+        // A line that is good for half a minute at a time.
+        0 => faults.extend((0..5).map(|nth| Planned {
+            trigger: Some(Trigger::Published),
+            ..planned(nth * 29_000, 300, Fault::BrokerKicks)
+        })),
+        // Lists that are not answered.
+        1 => faults.push(planned(0, 15_000 + random.below(40_000), Fault::BrokerDeaf)),
+        // Commands are refused for a while, and measurements never rest.
+        _ => {
+            setup.every = Duration::from_millis(150);
+            faults.push(planned(0, 15_000, Fault::BrokerRefusesSubscriptions));
+            faults.push(planned(200, 300, Fault::BrokerKicks));
+        }
     }
 }
 

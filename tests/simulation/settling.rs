@@ -7,12 +7,14 @@ use mqtt_handler::model::settings::Raw;
 use crate::broker::Limit;
 use crate::queue::Event;
 use crate::redis::Values;
-use crate::schedule::Fault;
+use crate::schedule::{Fault, Planned};
 use crate::stream::Uid;
 use crate::world::World;
 
 /// How often the world looks.
 const OFTEN: Duration = Duration::from_millis(500);
+/// Measurements that show how large lists are.
+const BURST: usize = 60;
 /// How long it is watched when all has recovered.
 const IDLE: Duration = Duration::from_secs(12);
 /// Requests to Redis that a second without anything to do may have.
@@ -22,6 +24,8 @@ const REQUESTS: u64 = 8;
 pub struct Settling {
     /// When the sensors stopped.
     stopped: Option<Instant>,
+    /// The last burst was added, after so many lists.
+    burst: Option<usize>,
     /// When all had recovered, and how many requests there were by then.
     recovered: Option<(Instant, u64, u64)>,
 }
@@ -43,21 +47,62 @@ impl World {
         if since_faults < Duration::from_secs(2) {
             return;
         }
+        if self.settling.stopped.is_none() && self.subscriptions_are_missing(since_faults) {
+            return;
+        }
         if self.settling.stopped.is_none() {
+            // What was refused has a successor that shows whose fault it is.
+            self.append(0, None);
             self.sensors_run = false;
             self.settling.stopped = Some(self.now);
             return;
         }
         match self.what_is_missing() {
+            None if self.lists_have_to_show_their_size() => {}
             None => {
                 let (requests, actions) = (self.watch.requests, self.watch.actions);
                 self.settling.recovered = Some((self.now, requests, actions));
             }
-            Some(what) if since_faults > self.time_to_recover() => {
-                self.ledger.broken("5 everything flows again", what);
+            Some((check, what)) if since_faults > self.time_to_recover() => {
+                self.ledger.broken(check, what);
             }
             Some(_) => {}
         }
+    }
+
+    /// Subscriptions that were refused for a while are made again, whatever flows.
+    fn subscriptions_are_missing(&mut self, since_faults: Duration) -> bool {
+        let (made, wanted) = (self.broker.subscribed, self.plan.setup.subscriptions);
+        let fault = |fault: &Fault| *fault == Fault::BrokerRefusesSubscriptions;
+        let missing = made < wanted && self.plan.has(fault);
+        if missing && since_faults > self.time_to_recover() {
+            let what = format!("{made} of {wanted} subscriptions");
+            self.ledger.broken("5 everything flows again", what);
+        }
+        missing
+    }
+
+    /// Lists are as large as ever after a broker that did not answer. Whether it is being found out.
+    fn lists_have_to_show_their_size(&mut self) -> bool {
+        let setup = &self.plan.setup;
+        let deaf = |planned: &Planned| planned.fault == Fault::BrokerDeaf;
+        if !self.plan.faults.iter().all(deaf) || setup.limit != Limit::None || setup.room.is_some()
+        {
+            return false;
+        }
+        let Some(before) = self.settling.burst else {
+            self.settling.burst = Some(self.watch.lists);
+            (0..BURST).for_each(|_| self.append(0, None));
+            return true;
+        };
+        let full = (setup.batch.max_bytes / (115 + setup.pad)).clamp(1, setup.batch.max_count);
+        let lists = self.watch.lists - before;
+        // They double, from one measurement at worst.
+        if lists > BURST / full + 12 {
+            let what = format!("{lists} lists for {BURST} measurements, {full} fit");
+            self.ledger.broken("5 lists grow back", what);
+        }
+        false
     }
 
     /// A restart may have brought back what a fault had set.
@@ -98,26 +143,31 @@ impl World {
     }
 
     /// What is not yet as it should be; `None`: nothing.
-    fn what_is_missing(&self) -> Option<String> {
+    fn what_is_missing(&self) -> Option<(&'static str, String)> {
+        let flows = |what: String| Some(("5 everything flows again", what));
         let facts = &self.ledger.facts;
         let entries = self.redis.data.stream()?;
         let due = |uid: &Uid| {
             let fact = &facts[*uid];
-            fact.arrived == 0 && !fact.dead && !fact.skipped
+            fact.arrived == 0 && !fact.dead && !fact.skipped && !fact.thrown_away
         };
         if let Some((id, _)) = entries.all.iter().find(|(_, uid)| due(uid)) {
-            return Some(format!("{id} has not arrived"));
+            return flows(format!("{id} has not arrived"));
+        }
+        if self.is_full() {
+            return flows("Redis is full".into());
         }
         let place = self.redis.data.stored_place();
-        let moved = entries.all.values().any(|uid| facts[*uid].confirmed);
+        let moved = entries.all.values().any(|uid| facts[*uid].arrived > 0);
         if moved && place.is_none_or(|place| entries.behind(place).next().is_some()) {
-            return Some(format!("the cursor is {:?}", self.redis.data.cursor));
+            return flows(format!("the cursor is {:?}", self.redis.data.cursor));
         }
         let (least, most) = self.ledger.losses();
         let told = self.device.shown.as_ref()?.counters.lost;
         let exact = self.redis.counts && !self.plan.has(Fault::blurs_losses);
         if exact && !(least..=most).contains(&told) {
-            return Some(format!("lost {least} to {most}, told {told}"));
+            let what = format!("{least} to {most}, told {told}");
+            return Some(("1 losses are counted exactly", what));
         }
         None
     }
@@ -138,7 +188,7 @@ impl World {
             let what = format!("{asked} requests and {done} actions in {seconds} s");
             self.ledger.broken("6 quiet when idle", what);
         }
-        if let Some(what) = self.what_is_missing() {
+        if let Some((_, what)) = self.what_is_missing() {
             self.ledger.broken("5 what has recovered stays so", what);
         }
         self.watch.over = true;

@@ -88,6 +88,7 @@ impl World {
             _ if self.store.epoch.is_none() => self.store.epoch = Some(self.redis.epoch),
             _ => {}
         }
+        self.watch_answer(&reply);
         self.poller_has_answer(Input::Redis(reply));
     }
 

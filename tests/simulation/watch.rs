@@ -3,32 +3,40 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use mqtt_handler::bridge::{self, Request};
+use mqtt_handler::bridge::{self, Answer, RedisFailure, Request};
 use mqtt_handler::link::{self, NoConnectionKind};
 use mqtt_handler::model::failure::Cause;
 use mqtt_handler::model::measurement::Batch;
 use mqtt_handler::model::message::Protocol;
 use mqtt_handler::model::notice::Level;
 use mqtt_handler::model::settings::Raw;
+use mqtt_handler::model::stream::{Position, Remembered};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
-use crate::client::{Doing, Kind};
+use crate::client::{Doing, Kind, uids};
 use crate::queue::Event;
 use crate::redis::{Data, Values};
+use crate::schedule::{Fault, Planned};
 use crate::stream::Uid;
 use crate::world::World;
 
 /// A foreign cursor takes effect within this time; half a second more for what is under way.
 const OBEYED: Duration = Duration::from_millis(1300);
+/// On a line that is good for so long, measurements flow.
+const GOOD: Duration = Duration::from_secs(20);
 /// What may happen within ten seconds.
 const ACTIONS: u64 = 2500;
-const LINES: u64 = 100;
+/// To find a limit that the broker does not name takes some connections, of five lines each.
+const LINES: u64 = 130;
 
 pub struct Watch {
     pub happened: Vec<bool>,
     pub over: bool,
     pub actions: u64,
     pub requests: u64,
+    /// Lists that were handed over, and what had arrived when the last fault ended.
+    pub lists: usize,
+    pub arrived_by_then: u64,
     /// The place of a foreign cursor, as long as it is not overwritten.
     pub floor: Option<StreamId>,
     foreign: Option<Foreign>,
@@ -39,16 +47,22 @@ pub struct Watch {
     cleared: StreamId,
     /// Redis has refused to store the cursor, or poison has no copy.
     pub hampered: bool,
-    /// Measurements before this one were there when the device was told the state of the stream
-    /// last, and which stream that was.
-    pub seen: Uid,
-    incarnation: usize,
-    /// A stream that was written anew while no process ran: that shows only in the end.
-    blind: usize,
+    /// What the device knows of the stream, and what the answer that is on its way adds to that.
+    pub told: Told,
+    coming: Option<Told>,
     five_failed: bool,
     old_worked: bool,
     window: Window,
     disabled_since: Option<Instant>,
+}
+
+/// What a device knows of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// Measurements before this one were there by then.
+    pub seen: Uid,
+    /// The stream that it knows, once it was there with a page of it.
+    pub incarnation: usize,
 }
 
 struct Foreign {
@@ -57,6 +71,8 @@ struct Foreign {
     usable: bool,
     /// The key has never held it before.
     new: bool,
+    /// What was confirmed, and what passed over, before it was set.
+    before: Vec<(bool, bool)>,
 }
 
 struct Window {
@@ -73,15 +89,16 @@ impl Watch {
             over: false,
             actions: 0,
             requests: 0,
+            lists: 0,
+            arrived_by_then: 0,
             floor: None,
             foreign: None,
             writes: 0,
-            texts: BTreeSet::new(),
+            texts: BTreeSet::from([format!("{:?}", Raw::Missing)]),
             cleared: StreamId::ZERO,
             hampered: false,
-            seen: 0,
-            incarnation: 0,
-            blind: 0,
+            told: Told::default(),
+            coming: None,
             five_failed: false,
             old_worked: false,
             window: Window {
@@ -167,6 +184,19 @@ impl World {
         }
     }
 
+    fn in_the_hands_of_the_publisher(&self) -> Vec<Uid> {
+        let letter = self
+            .device
+            .publisher
+            .as_ref()
+            .and_then(|p| p.letter.as_ref());
+        let waiting = letter.map(|letter| uids(Kind::Values, &letter.message.payload));
+        match self.client.operation.as_ref().map(|o| &o.doing) {
+            Some(Doing::Publishing { publication, .. }) => publication.uids.clone(),
+            _ => waiting.unwrap_or_default(),
+        }
+    }
+
     /// A list was not confirmed: it may arrive twice.
     pub fn note_repeat(&mut self, _cause: Cause) {
         if let Some(Doing::Publishing { publication, .. }) =
@@ -179,6 +209,7 @@ impl World {
     pub fn watch_hand_over(&mut self, list: &Batch) {
         let batch = self.plan.setup.batch;
         let bytes = list.payload.len();
+        self.watch.lists += usize::from(list.count > 0);
         if list.count > batch.max_count || bytes > batch.max_bytes && list.count > 1 {
             let what = format!("{} measurements, {bytes} bytes", list.count);
             self.ledger.broken("4 never larger than allowed", what);
@@ -186,6 +217,18 @@ impl World {
         let off = self.redis.data.enabled == Raw::Text("0".into());
         let since = self.watch.disabled_since;
         self.watch.disabled_since = if off { since.or(Some(self.now)) } else { None };
+    }
+
+    /// A fault begins: between the last one and this one, the line was used.
+    pub fn watch_good_line(&mut self) {
+        let kicks = |planned: &Planned| planned.fault == Fault::BrokerKicks;
+        let good = self.now.saturating_duration_since(self.closed_at);
+        let between = self.closed_at > self.base && self.open.is_empty();
+        let arrived = self.ledger.arrivals > self.watch.arrived_by_then;
+        if between && good > GOOD && !arrived && self.plan.faults.iter().all(kicks) {
+            let what = format!("nothing arrived in {good:?}");
+            self.ledger.broken("5 a good line is used", what);
+        }
     }
 
     pub fn refused_a_save(&mut self, request: &Request) {
@@ -212,9 +255,17 @@ impl World {
             },
         };
         self.watch.writes += 1;
+        if let Some(unseen) = self.watch.foreign.take().filter(|f| !f.obeyed) {
+            // Nobody has seen what stood there in between.
+            for (fact, (confirmed, skipped)) in self.ledger.facts.iter_mut().zip(unseen.before) {
+                (fact.confirmed, fact.skipped) = (fact.confirmed || confirmed, skipped);
+            }
+        }
+        let facts = self.ledger.facts.iter();
         self.watch.foreign = Some(Foreign {
             nth: self.watch.writes,
             obeyed: false,
+            before: facts.map(|fact| (fact.confirmed, fact.skipped)).collect(),
             usable: place.is_some(),
             new: self.watch.texts.insert(text),
         });
@@ -251,7 +302,9 @@ impl World {
             .data
             .stream()
             .map_or(StreamId::ZERO, |e| e.newest);
-        self.watch.floor = place.filter(|place| *place > newest);
+        let remembered = &self.redis.data.status.remembered;
+        let foreign = remembered.position.as_ref().is_some_and(|p| p.foreign);
+        self.watch.floor = place.filter(|place| foreign || *place > newest);
         let entries = self.redis.data.stream().into_iter();
         for (id, uid) in entries.flat_map(|entries| &entries.all) {
             let fact = &mut self.ledger.facts[*uid];
@@ -263,6 +316,11 @@ impl World {
     }
 
     fn cursor_is_obeyed(&mut self, after: StreamId) {
+        // A confirmation that was not stored is forgotten.
+        let known = [self.redis.data.incarnation, self.watch.told.incarnation];
+        for fact in &mut self.ledger.facts {
+            fact.confirmed &= fact.id <= after || !known.contains(&fact.incarnation);
+        }
         self.ledger.repeats_allowed += self.repeatable(after);
         let now = self.redis.data.cursor == Raw::Text("$".into());
         if let Some(foreign) = &mut self.watch.foreign {
@@ -311,7 +369,7 @@ impl World {
         self.watch.floor = None;
         let from = self.watch.cleared.min(place);
         let current = self.redis.data.incarnation;
-        if self.watch.incarnation != current || current > 0 && self.watch.blind == current {
+        if self.watch.told.incarnation != current {
             // It is another stream than the one that the device knows: no cursor counts there,
             // and all of it has to be sent.
             return;
@@ -322,7 +380,7 @@ impl World {
         let facts = &self.ledger.facts;
         let open = |uid: &Uid| {
             let fact = &facts[*uid];
-            !(fact.arrived > 0 && fact.confirmed || fact.dead || fact.skipped)
+            !(fact.arrived > 0 && fact.confirmed || fact.dead || fact.skipped || fact.thrown_away)
         };
         let mut passed = entries.all.range(from..=place);
         if let Some((id, _)) = passed.find(|(_, uid)| open(uid)) {
@@ -347,36 +405,70 @@ impl World {
     pub fn watch_stream_deleted(&mut self, uids: &[Uid]) {
         self.watch.cleared = StreamId::ZERO;
         for uid in uids {
-            self.ledger.facts[*uid].unseen |= *uid >= self.watch.seen;
-        }
-        // What was deleted one by one shows at the end of the stream, which now never comes for a
-        // process that is not there.
-        if self.device.poller.is_none() {
-            for fact in &mut self.ledger.facts {
-                fact.unseen |= fact.removed;
-            }
+            self.ledger.facts[*uid].unseen |= *uid >= self.watch.told.seen;
         }
     }
 
-    /// The device is told the state of the stream.
+    /// The device is being told the state of the stream.
     pub fn watch_look(&mut self, with_page: bool) {
-        self.watch.seen = self.ledger.facts.len();
-        if with_page {
-            self.watch.incarnation = self.redis.data.incarnation;
+        let mut told = self.watch.told;
+        told.seen = self.ledger.facts.len();
+        // Of a stream that is not there, it cannot know what it will be.
+        if with_page && matches!(self.redis.data.values, Values::Stream(_)) {
+            told.incarnation = self.redis.data.incarnation;
         }
+        self.watch.coming = Some(told);
+    }
+
+    /// An answer has arrived.
+    pub fn watch_answer(&mut self, reply: &Result<Answer, RedisFailure>) {
+        let coming = self.watch.coming.take();
+        match reply {
+            Ok(Answer::Remembered(remembered)) => self.device_remembers(remembered),
+            // While sending is off, a page that was asked for before is thrown away.
+            Ok(Answer::Page(page)) if page.settings.enabled == Raw::Text("0".into()) => {}
+            Ok(_) => self.watch.told = coming.unwrap_or(self.watch.told),
+            Err(_) => {}
+        }
+    }
+
+    /// The device goes on from what is stored, and knows no more than that.
+    fn device_remembers(&mut self, remembered: &Remembered) {
+        let own =
+            |position: &Position| self.redis.data.cursor == Raw::Text(position.cursor.clone());
+        let known = remembered.position.as_ref().is_some_and(own);
+        let told = self.redis.data.status.told;
+        let told = if known { told } else { Told::default() };
+        self.watch.told = told;
+        let current = self.redis.data.incarnation;
+        if told.incarnation != current {
+            self.old_server_cannot_tell(told);
+        }
+        for (uid, fact) in self.ledger.facts.iter_mut().enumerate() {
+            let countable = known && (uid < told.seen || fact.incarnation == current);
+            fact.unseen |= fact.removed && !countable;
+        }
+    }
+
+    /// What the device knows, or will know when it starts again.
+    pub fn watch_knowledge(&self) -> Told {
+        if self.device.poller.is_some() {
+            return self.watch.told;
+        }
+        self.redis.data.status.told
+    }
+
+    /// What the device knows is stored with its account.
+    pub fn watch_account_is_stored(&mut self) {
+        self.redis.data.status.told = self.watch.told;
     }
 
     /// Redis forgets what it did not store.
     pub fn forget_what_is_newer(&mut self, old: &Data) {
-        self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
         let empty = crate::stream::Entries::default();
         let kept = old.stream().unwrap_or(&empty);
-        if let Some(entries) = self.redis.data.stream() {
-            for (id, uid) in &entries.all {
-                if kept.all.get(id) != Some(uid) {
-                    self.ledger.facts[*uid].forgotten = true;
-                }
-            }
+        for fact in &mut self.ledger.facts[old.facts..] {
+            fact.forgotten = true;
         }
         for uid in kept.all.values() {
             let fact = &mut self.ledger.facts[*uid];
@@ -397,35 +489,20 @@ impl World {
         self.watch.cleared = StreamId::ZERO;
         self.watch.hampered = true;
         self.watch.foreign = None;
-        self.ledger.repeats_allowed += kept.all.len() as u64;
     }
 
     pub fn watch_start(&mut self) {
         (self.watch.five_failed, self.watch.old_worked) = (false, false);
         self.ledger.old_version_is_right = false;
-        let remembered = &self.redis.data.status.remembered;
-        let known = remembered
-            .position
-            .as_ref()
-            .is_some_and(|(cursor, _)| self.redis.data.cursor == Raw::Text(cursor.clone()));
-        if !known {
-            // What was removed by now was so before this process knew anything.
-            for fact in &mut self.ledger.facts {
-                fact.unseen |= fact.removed;
-            }
-        }
-        if self.watch.incarnation != self.redis.data.incarnation {
-            self.watch.blind = self.redis.data.incarnation;
-            let place = self.redis.data.stored_place().unwrap_or_default();
-            let entries = self.redis.data.stream().into_iter();
-            for uid in entries.flat_map(|entries| entries.all.range(..=place)) {
-                self.ledger.facts[*uid.1].was_skipped = true;
-            }
-        }
     }
 
     /// The process is killed: what it has sent and not stored is sent again.
     pub fn watch_kill(&mut self) {
+        for uid in self.in_the_hands_of_the_publisher() {
+            // Whether it would have arrived, nobody will know.
+            let fact = &mut self.ledger.facts[uid];
+            fact.unseen |= fact.removed;
+        }
         let place = self.redis.data.stored_place();
         let behind = place.unwrap_or(StreamId::ZERO);
         self.ledger.repeats_allowed += self.repeatable(behind);

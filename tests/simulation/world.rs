@@ -168,7 +168,9 @@ impl World {
                 self.queue.push(at, Event::Command);
             }
             Event::Snapshot(nth) => {
-                self.redis.snapshots.insert(nth, self.redis.data.clone());
+                let mut data = self.redis.data.clone();
+                data.facts = self.ledger.facts.len();
+                self.redis.snapshots.insert(nth, data);
             }
             Event::Due(nth) => self.fault_is_due(nth),
             Event::Begins(nth) => self.fault_begins(nth),

@@ -245,3 +245,68 @@ fn a_new_stream_that_is_replaced_before_anything_was_read_from_it_is_counted() {
     let next = view(extent(15, 15, 30, 44), 0, 0, 15, true);
     assert_eq!(account.look(&next), Finding::Anew(22));
 }
+
+#[test]
+fn ids_that_fall_prove_another_stream_on_any_server() {
+    for counted in [true, false] {
+        let of = |extent: Extent| Extent {
+            added: extent.added.filter(|_| counted),
+            ..extent
+        };
+        let mut account = Account::default();
+        account.set(counted.then_some(100));
+        let before = view(of(extent(120, 120, 10, 120)), 100, 0, 0, false);
+        assert_eq!(account.look(&before), Finding::Nothing);
+        // Eight from the time before the clock was set, and enough after it.
+        let anew = view(of(extent(140, 140, 5, 200)), 100, 0, 0, false);
+        let waited = if counted { 20 } else { 0 };
+        assert_eq!(account.look(&anew), Finding::Anew(waited));
+    }
+}
+
+#[test]
+fn a_first_entry_that_is_gone_without_having_been_removed_proves_another_stream() {
+    let mut account = account(0);
+    account.look(&view(extent(5, 5, 1, 5), 0, 0, 0, false));
+    let anew = view(extent(8, 8, 7, 14), 0, 0, 0, false);
+    assert_eq!(account.look(&anew), Finding::Anew(5));
+}
+
+#[test]
+fn whatever_is_not_younger_than_an_emptied_stream_is_another_one() {
+    let mut account = account(100);
+    let trimmed = view(extent(100, 0, 0, 100), 100, 0, 0, true);
+    assert_eq!(account.look(&trimmed), Finding::Nothing);
+    assert_eq!(account.oldest(), id(100).next());
+    let anew = view(extent(120, 20, 100, 119), 100, 0, 0, false);
+    assert_eq!(account.look(&anew), Finding::Anew(0));
+}
+
+#[test]
+fn what_was_seen_holds_over_a_restart() {
+    let mut before = account(100);
+    before.look(&view(extent(131, 131, 1, 131), 100, 0, 0, false));
+    let mut account = Account::default();
+    account.resume(before.accounted(), before.seen());
+    let anew = view(extent(200, 200, 140, 339), 100, 0, 0, false);
+    assert_eq!(account.look(&anew), Finding::Anew(31));
+}
+
+#[test]
+fn what_was_confirmed_is_no_loss_unless_redis_has_forgotten_it() {
+    for (stored, lost) in [(100, 20), (105, 30)] {
+        let mut account = account(100);
+        account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
+        account.stored(Some(stored));
+        account.passed(10);
+        account.resume(Some(100), account.seen());
+        let gone = View {
+            stream: Stream::Absent,
+            place: id(100),
+            ahead: 0,
+            page: 0,
+            at_end: true,
+        };
+        assert_eq!(account.look(&gone), Finding::Gone(lost));
+    }
+}

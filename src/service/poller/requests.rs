@@ -66,15 +66,11 @@ impl Requests {
                 Answer::Done
             }
             Request::Copy { id, reason } => Answer::Copied(store.copy_poison(id, &reason)?),
-            Request::Trim {
-                cursor,
-                accounted,
-                keep,
-            } => Answer::Trimmed {
-                more: store.trim_sent(cursor, accounted, keep)?.more,
+            Request::Trim { sent, keep } => Answer::Trimmed {
+                more: store.trim_sent(&sent, keep)?.more,
             },
-            Request::WriteStatus => {
-                store.write_status(&board.snapshot())?;
+            Request::WriteStatus(save) => {
+                store.write_status(&board.snapshot(), save.as_ref().map(stored).as_ref())?;
                 Answer::Done
             }
         })
@@ -132,6 +128,8 @@ fn stored(save: &Save) -> store::Save<'_> {
     store::Save {
         cursor: &save.cursor,
         accounted: save.accounted,
+        seen: save.seen,
+        foreign: save.foreign,
         lost: Some(save.lost),
         dead_letters: Some(save.dead_letters),
     }
