@@ -241,14 +241,15 @@ impl Bridge {
             // What was lost after that is found again from there.
             let remembered = self.redis.remembered.as_ref();
             self.overview.counters.lost = remembered.map_or(0, |remembered| remembered.lost);
+            self.account.resume(accounted, seen);
         } else {
             self.begin_account(stream, id);
             // What is removed from now on is a loss, also over a restart.
             self.overview.note.wanted();
-        }
-        if accounted.is_some() || seen.is_some() {
-            self.account
-                .resume(accounted.or(self.account.accounted()), seen);
+            if seen.is_some_and(|seen| seen.added.is_none()) {
+                // Its IDs are all by which such a server shows another stream.
+                self.account.resume(None, seen);
+            }
         }
         // "From now on" must keep its meaning over a restart.
         if to == Cursor::Now {
