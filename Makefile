@@ -15,7 +15,7 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 .PHONY: help setup build test simulate lint demo soak fuzz asan bench image arm clean
 
 help:
-	@echo "make demo             the service at work, until Ctrl-C (DEMO_SECONDS=10 for so long)"
+	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
 	@echo "make test             all tests, on servers of their own"
 	@echo "make simulate         schedules of faults in a world in memory (SEEDS=1000000 FIRST=1; SEED=… repeats one with its trace)"
 	@echo "make lint             format and lints, as CI has them"
