@@ -72,13 +72,7 @@ fn full_pipe() -> (OwnedFd, OwnedFd) {
 
 /// A terminal on which somebody has pressed Ctrl-S.
 fn stopped_terminal() -> (OwnedFd, OwnedFd) {
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-    let screen = openpt(flags).expect("terminal");
-    grantpt(&screen)
-        .and_then(|()| unlockpt(&screen))
-        .expect("terminal");
-    let terminal = ioctl_tiocgptpeer(&screen, flags).expect("terminal");
+    let (screen, terminal) = support::terminal::open();
     rustix::termios::tcflow(&terminal, rustix::termios::Action::OOff).expect("stop");
     (screen, terminal)
 }

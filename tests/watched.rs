@@ -1,4 +1,4 @@
-//! `make demo` as people see it: in a terminal, where a key ends it, and without one.
+//! What people watch, in a terminal and without one: `make demo`, and `--status --watch`.
 
 mod support;
 
@@ -6,13 +6,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
-use support::holds_within;
+use support::service::command;
+use support::{World, holds_within, signal, terminal};
 
 /// It has to be built before it runs.
 const PATIENCE: Duration = Duration::from_secs(400);
@@ -25,26 +26,17 @@ const ACTS: [&str; 6] = [
     "The sensor stops",
 ];
 
-/// `make demo`, and what it has printed so far.
-struct Demo {
+/// What a program has printed so far.
+struct Shown {
     child: Child,
     text: Arc<Mutex<String>>,
 }
 
-impl Demo {
-    fn start(
-        seconds: u64,
-        prepare: impl FnOnce(&mut Command),
-        from: impl FnOnce(&mut Child) -> OwnedFd,
-    ) -> Demo {
-        let mut command = Command::new("make");
-        command
-            .arg("demo")
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("DEMO_SECONDS", seconds.to_string())
-            .stderr(Stdio::null());
-        prepare(&mut command);
-        let mut child = command.spawn().expect("make");
+impl Shown {
+    fn start(mut command: Command, from: impl FnOnce(&mut Child) -> OwnedFd) -> Shown {
+        let mut child = command.spawn().expect("the program");
+        // Our copies of the inside of a terminal would keep it open.
+        drop(command);
         let mut from = std::fs::File::from(from(&mut child));
         let text = Arc::new(Mutex::new(String::new()));
         let to = text.clone();
@@ -55,7 +47,16 @@ impl Demo {
                 to.lock().expect("text").push_str(&part);
             }
         });
-        Demo { child, text }
+        Shown { child, text }
+    }
+
+    /// With a pipe as its stdout, in a group of its own.
+    fn piped(mut command: Command) -> Shown {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0);
+        Shown::start(command, |child| child.stdout.take().expect("stdout").into())
     }
 
     fn text(&self) -> String {
@@ -63,17 +64,25 @@ impl Demo {
     }
 
     fn wait_for(&self, words: &str) {
-        let shown = holds_within(PATIENCE, || self.text().contains(words));
+        self.wait_for_times(1, words);
+    }
+
+    fn wait_for_times(&self, times: usize, words: &str) {
+        let shown = holds_within(PATIENCE, || self.text().matches(words).count() >= times);
         assert!(shown, "{words:?} is not shown:\n{}", self.text());
     }
 
-    /// Waits for the end and looks at the account.
-    fn account(mut self) -> String {
+    fn wait_for_end(&mut self) -> ExitStatus {
         let ended = holds_within(PATIENCE, || {
             self.child.try_wait().is_ok_and(|status| status.is_some())
         });
         assert!(ended, "it does not end:\n{}", self.text());
-        let status = self.child.wait().expect("status");
+        self.child.wait().expect("status")
+    }
+
+    /// Waits for the end of a demo and looks at the account.
+    fn account(mut self) -> String {
+        let status = self.wait_for_end();
         self.wait_for("lost ");
         let text = self.text();
         // make tells by its own end that it was interrupted, when the demo has ended well.
@@ -98,21 +107,36 @@ impl Demo {
     }
 }
 
-fn without_a_terminal(seconds: u64) -> Demo {
-    let piped = |command: &mut Command| {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .process_group(0);
-    };
-    Demo::start(seconds, piped, |child| {
-        child.stdout.take().expect("stdout").into()
-    })
+impl Drop for Shown {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn demo(seconds: u64) -> Command {
+    let mut command = Command::new("make");
+    command
+        .arg("demo")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("DEMO_SECONDS", seconds.to_string())
+        .stderr(Stdio::null());
+    command
+}
+
+fn watch(world: &World, folder: &Path) -> Command {
+    std::fs::write(folder.join("app.conf"), "").expect("app.conf");
+    let mut command = command();
+    command
+        .current_dir(folder)
+        .args(["--status", "--watch"])
+        .envs(world.settings());
+    command
 }
 
 #[test]
 fn without_a_terminal_it_tells_the_whole_story_once() {
-    let text = without_a_terminal(20).account();
+    let text = Shown::piped(demo(20)).account();
     let places: Vec<_> = ACTS.iter().map(|act| text.find(act)).collect();
     assert!(
         places.iter().all(Option::is_some) && places.is_sorted(),
@@ -124,17 +148,12 @@ fn without_a_terminal_it_tells_the_whole_story_once() {
 
 #[test]
 fn in_a_terminal_a_key_ends_it_with_the_account() {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-    let screen = openpt(flags).expect("terminal");
-    grantpt(&screen).expect("grantpt");
-    unlockpt(&screen).expect("unlockpt");
-    let inside = ioctl_tiocgptpeer(&screen, flags).expect("the inside of the terminal");
+    let (screen, inside) = terminal::open();
     let copy = |of: &OwnedFd| of.try_clone().expect("descriptor");
     let (stdout, watched, keys) = (copy(&inside), copy(&inside), copy(&screen));
-    let prepare = move |command: &mut Command| {
-        command.stdin(inside).stdout(stdout);
-    };
-    let demo = Demo::start(600, prepare, |_| screen);
+    let mut command = demo(600);
+    command.stdin(inside).stdout(stdout);
+    let demo = Shown::start(command, |_| screen);
     let echoes = || {
         let modes = tcgetattr(watched.as_fd()).expect("modes").local_modes;
         modes.contains(LocalModes::ECHO | LocalModes::ICANON)
@@ -152,7 +171,7 @@ fn in_a_terminal_a_key_ends_it_with_the_account() {
 
 #[test]
 fn ctrl_c_ends_it_with_the_account_whatever_is_gone() {
-    let demo = without_a_terminal(20);
+    let demo = Shown::piped(demo(20));
     demo.wait_for("The service is killed");
     // As a terminal does: to the whole group.
     let group = format!("-{}", demo.child.id());
@@ -161,4 +180,36 @@ fn ctrl_c_ends_it_with_the_account_whatever_is_gone() {
     let text = demo.account();
     assert!(text.contains("Ended early"), "{text}");
     assert!(!text.contains("The sensor stops"), "{text}");
+}
+
+#[test]
+fn the_status_is_drawn_anew_in_a_terminal() {
+    let world = World::new();
+    let _service = world.start();
+    let folder = tempfile::tempdir().expect("folder");
+    let (screen, inside) = terminal::open();
+    let mut command = watch(&world, folder.path());
+    command.stdout(inside);
+    let mut shown = Shown::start(command, |_| screen);
+    // Home and clear before each.
+    shown.wait_for_times(3, "\u{1b}[H\u{1b}[2J");
+    shown.wait_for("sent since start");
+    signal("INT", shown.child.id());
+    assert!(shown.wait_for_end().signal() == Some(2), "{}", shown.text());
+}
+
+#[test]
+fn the_status_is_plain_without_a_terminal_and_outlasts_redis() {
+    let mut world = World::new();
+    let _service = world.start();
+    let folder = tempfile::tempdir().expect("folder");
+    let shown = Shown::piped(watch(&world, folder.path()));
+    // An empty line behind each record.
+    shown.wait_for_times(2, "\n\n");
+    world.redis.stop();
+    shown.wait_for("no status, Redis: ");
+    world.redis.start_again();
+    let before = shown.text().matches("backlog ").count();
+    shown.wait_for_times(before + 1, "backlog ");
+    assert!(!shown.text().contains('\u{1b}'), "{}", shown.text());
 }

@@ -1,7 +1,7 @@
 //! `--status`: the state of the running service from Redis, for people and for programs.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::model::status::{self, Record, seconds};
@@ -30,6 +30,8 @@ impl Verdict {
     }
 }
 
+/// How often the status is drawn for who watches it.
+const EVERY: Duration = Duration::from_secs(1);
 /// The time between the two looks that tell the rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 /// Behind by so many intervals is trouble.
@@ -46,33 +48,52 @@ struct Look {
     rate: Option<f64>,
 }
 
-/// Prints the status once, or again and again.
+/// Prints the status once, or again and again until somebody ends it or nobody reads any more.
 ///
 /// # Errors
-/// Redis cannot be reached or refuses.
+/// Redis cannot be reached or refuses; who watches sees that in the place of the status.
 pub fn run(config: &Config, json: bool, watch: bool) -> Result<Verdict, StoreError> {
     let mut store = Store::new(&config.redis, "mqtt-handler-status");
+    let terminal = std::io::stdout().is_terminal();
+    // Home and clear: a terminal is drawn anew, other readers get one record after another.
+    let (clear, end) = match (watch, terminal) {
+        (true, true) => ("\x1b[H\x1b[2J", ""),
+        (true, false) if !json => ("", "\n"),
+        _ => ("", ""),
+    };
     loop {
-        let look = look(&mut store)?;
-        let verdict = verdict(&look);
-        let text = match look {
-            None if json => "{\"running\":false}\n".to_string(),
-            None => "There is no status in Redis: the service has never run here.\n".to_string(),
-            Some(look) if json => render_json(&look, verdict) + "\n",
-            Some(look) => render(&look, verdict, std::io::stdout().is_terminal()),
+        let begun = Instant::now();
+        let (text, verdict) = match look(&mut store) {
+            Ok(look) => shown(look, json, terminal),
+            Err(error) if watch => (no_status(&error, json), Verdict::Stale),
+            Err(error) => return Err(error),
         };
-        // Home and clear: the screen is drawn anew.
-        let clear = if watch { "\x1b[H\x1b[2J" } else { "" };
-        let written =
-            write!(std::io::stdout(), "{clear}{text}").and_then(|()| std::io::stdout().flush());
-        if written.is_err() {
-            // Nobody reads any more, as in a pipe to `head`.
+        let mut out = std::io::stdout();
+        let written = write!(out, "{clear}{text}{end}").and_then(|()| out.flush());
+        // Nobody reads any more, as in a pipe to `head`.
+        if written.is_err() || !watch {
             return Ok(verdict);
         }
-        if !watch {
-            return Ok(verdict);
-        }
-        std::thread::sleep(Duration::from_secs(1).saturating_sub(SAMPLE));
+        std::thread::sleep(EVERY.saturating_sub(begun.elapsed()));
+    }
+}
+
+fn shown(look: Option<Look>, json: bool, colour: bool) -> (String, Verdict) {
+    let verdict = verdict(&look);
+    let text = match look {
+        None if json => "{\"running\":false}\n".to_string(),
+        None => "There is no status in Redis: the service has never run here.\n".to_string(),
+        Some(look) if json => render_json(&look, verdict) + "\n",
+        Some(look) => render(&look, verdict, colour),
+    };
+    (text, verdict)
+}
+
+fn no_status(error: &StoreError, json: bool) -> String {
+    if json {
+        serde_json::json!({ "error": error.to_string() }).to_string() + "\n"
+    } else {
+        format!("no status, Redis: {error}\n")
     }
 }
 

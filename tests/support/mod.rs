@@ -14,6 +14,7 @@ pub mod servers;
 pub mod service;
 pub mod stream;
 pub mod supervisor;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 
