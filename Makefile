@@ -12,7 +12,7 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose \
 	/usr/lib/*/libnss_wrapper.so:libnss-wrapper
 
-.PHONY: help setup build test simulate lint demo soak fuzz asan bench image arm clean
+.PHONY: help setup build test simulate lint demo soak fuzz asan bench pictures image arm clean
 
 help:
 	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz MINUTES=30  anything that a broker may send against the gate, with a nightly compiler"
 	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
 	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
+	@echo "make pictures         docs/pictures, drawn from real runs (PART=demo; SERIES=… a soak that has run)"
 	@echo "make build            the release binary"
 	@echo "make image            the image, built and tried (BASES=local without an image registry)"
 	@echo "make arm              64 and 32 bit ARM, cross-compiled and tried under an emulator"
@@ -94,6 +95,11 @@ asan: setup
 
 bench: setup
 	$(CARGO) bench --locked --bench whole
+
+pictures: MINUTES = 60
+pictures: setup
+	MINUTES=$(MINUTES) PART=$(PART) SERIES=$(SERIES) PEER="$(PEER)" PEER_NAME="$(PEER_NAME)" \
+		$(CARGO) bench --locked --bench pictures
 
 image: setup
 	CARGO="$(CARGO)" .ci/image

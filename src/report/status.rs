@@ -241,6 +241,7 @@ fn broker(look: &Look, paint: &Paint) -> String {
         (false, _) => "unknown".into(),
         (true, true) if link.protocol.is_empty() => paint.good("connected".into()),
         (true, true) => paint.good(format!("connected (MQTT {})", link.protocol)),
+        (true, false) if link.last_error.is_empty() => paint.bad("not connected yet".into()),
         (true, false) => paint.bad(format!("not connected: {}", link.last_error)),
     }
 }

@@ -6,6 +6,7 @@ mod ledger;
 mod series;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -46,6 +47,12 @@ struct Rig {
 /// Runs a schedule for `time`, with a backlog and a producer, and draws up the ledger. With the
 /// variable `SERIES` it writes into the file of that name what a picture of it needs.
 pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
+    let series = std::env::var_os("SERIES");
+    run_into(series.as_deref().map(Path::new), seed, time, backlog)
+}
+
+/// The same, with the file for the picture.
+pub fn run_into(series: Option<&Path>, seed: u64, time: Duration, backlog: u64) -> Ledger {
     let begun = Instant::now();
     let redis = Redis::start(&[]);
     let broker = Mosquitto::start("max_inflight_messages 1");
@@ -54,7 +61,7 @@ pub fn run(seed: u64, time: Duration, backlog: u64) -> Ledger {
     redis.fill(1, backlog);
     let service = start(&redis_proxy, &mqtt_proxy);
     let producer = Producer::start(redis.port);
-    let series = std::env::var_os("SERIES").map(|path| {
+    let series = series.map(|path| {
         let file = std::fs::File::create(path).expect("the file of SERIES");
         Series::start(file, redis.port, receiver.counter())
     });

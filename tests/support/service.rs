@@ -13,7 +13,11 @@ use super::{Redis, holds_within, signal, wait_until};
 /// The binary of this machine, or what the variable `SERVICE` starts in its place: a program
 /// and its arguments, separated by spaces.
 pub fn command() -> Command {
-    let line = std::env::var("SERVICE").unwrap_or(env!("CARGO_BIN_EXE_mqtt-handler").into());
+    program(&std::env::var("SERVICE").unwrap_or(env!("CARGO_BIN_EXE_mqtt-handler").into()))
+}
+
+/// A program and its arguments, separated by spaces.
+pub fn program(line: &str) -> Command {
     let mut words = line.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
@@ -67,9 +71,17 @@ impl Service {
     }
 
     pub fn start_with_file(text: &str, variables: &[(&'static str, String)]) -> Service {
+        Service::launch(command(), text, variables)
+    }
+
+    /// Starts another program in the place of the service.
+    pub fn start_program(line: &str, variables: &[(&'static str, String)]) -> Service {
+        Service::launch(program(line), "", variables)
+    }
+
+    fn launch(mut command: Command, text: &str, variables: &[(&'static str, String)]) -> Service {
         let folder = tempfile::tempdir().expect("folder");
         std::fs::write(folder.path().join("app.conf"), text).expect("app.conf");
-        let mut command = command();
         for (name, value) in variables {
             command.env(name, value);
         }
