@@ -93,3 +93,20 @@ fn every_target_of_make_that_is_named_exists() {
     }
     assert!(seen > 5, "{seen}");
 }
+
+#[test]
+fn every_ring_of_tests_that_is_named_exists() {
+    let text = page("CONTRIBUTING.md");
+    let named = text.split("--test ").skip(1);
+    let names = named.filter_map(|rest| rest.split([' ', '`']).next());
+    let mut seen = 0;
+    for name in names {
+        let places = [format!("tests/{name}.rs"), format!("tests/{name}/main.rs")];
+        assert!(
+            places.iter().any(|place| root().join(place).exists()),
+            "{name}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 3, "{seen}");
+}

@@ -23,6 +23,17 @@ fn every_key_and_every_field_is_listed() {
 }
 
 #[test]
+fn every_command_is_listed() {
+    let (text, file) = (page(PAGE), page("app.conf"));
+    let rows = rows(&text);
+    for name in mqtt_handler::config::COMMANDS {
+        let listed = rows.iter().any(|row| row[0] == format!("`{name}`"));
+        assert!(listed, "{name} has no row in {PAGE}");
+        assert!(file.contains(&format!(" {name}")), "{name}: app.conf");
+    }
+}
+
+#[test]
 fn the_example_of_a_payload_is_what_is_sent() {
     let world = World::new();
     let shown = &blocks(PAGE, "json")[0];
