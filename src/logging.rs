@@ -37,10 +37,10 @@ pub fn init() {
     let logger = LOGGER.get_or_init(|| {
         let style = style();
         let told = move |missing: u64| {
-            let text = format_args!(
+            let text = format!(
                 "{missing} lines of the log are missing here: they could not be written in time"
             );
-            style.line(Level::Warn, "log", &text, MAX_LINE)
+            style.line(Level::Warn, "log", &format_args!("{text}"), MAX_LINE)
         };
         Logger {
             filter,
