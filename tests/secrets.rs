@@ -128,18 +128,19 @@ fn no_secret_is_seen_in_the_process_in_its_log_or_on_a_disk() {
     let site = Site::start();
     let password = "hunter2-secret";
     let key = site.text("client.key");
-    let service = site.service(
-        DEMANDING,
-        &[
-            ("MQTT_TLS_CA_PEM", site.text("ca.pem")),
-            ("MQTT_TLS_CERT_PEM", site.text("client.pem")),
-            ("MQTT_TLS_KEY_PEM", key.clone()),
-            ("MQTT_USERNAME", "device".into()),
-            ("MQTT_PASSWORD", password.into()),
-            ("REDIS_PASSWORD", password.into()),
-            ("RUST_LOG", "trace".into()),
-        ],
-    );
+    let temporary = tempfile::tempdir().expect("folder");
+    let settings = [
+        ("MQTT_TLS_CA_PEM", site.text("ca.pem")),
+        ("MQTT_TLS_CERT_PEM", site.text("client.pem")),
+        ("MQTT_TLS_KEY_PEM", key.clone()),
+        ("MQTT_USERNAME", "device".into()),
+        ("MQTT_PASSWORD", password.into()),
+        ("REDIS_PASSWORD", password.into()),
+        ("RUST_LOG", "trace".into()),
+        ("TMPDIR", temporary.path().display().to_string()),
+        ("HOME", temporary.path().display().to_string()),
+    ];
+    let service = site.service(DEMANDING, &settings);
     service.wait_for_log("connected to localhost");
     let line = key.lines().nth(1).expect("a line of the key");
     let process = format!("/proc/{}", service.pid());
@@ -150,11 +151,28 @@ fn no_secret_is_seen_in_the_process_in_its_log_or_on_a_disk() {
         "it can be read"
     );
     let log = service.log().join("\n");
-    for text in [&environment, log.as_str()] {
+    let check = command()
+        .args(["--check", "/dev/null"])
+        .envs(settings.iter().map(|(name, value)| (name, value)))
+        .output()
+        .expect("the binary");
+    let shown = [check.stdout, check.stderr].concat();
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("tls_key_pem"), "{shown}");
+    for text in [&environment, log.as_str(), &shown] {
         for secret in [line, "hunter2", "BEGIN"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
+    // Nothing was written where it works or where temporary files go.
+    let names = |folder: &Path| -> Vec<_> {
+        let entries = std::fs::read_dir(folder).expect("folder");
+        entries
+            .map(|entry| entry.expect("entry").file_name())
+            .collect()
+    };
+    assert_eq!(names(Path::new(&format!("{process}/cwd"))), ["app.conf"]);
+    assert!(names(temporary.path()).is_empty());
     // The files of the texts are of memory, and sealed.
     let files = std::fs::read_dir(format!("{process}/fd")).expect("fd");
     let files = files.map_while(Result::ok).map(|file| file.path());
@@ -167,6 +185,27 @@ fn no_secret_is_seen_in_the_process_in_its_log_or_on_a_disk() {
     for text in texts {
         assert!(std::fs::write(text, "x").is_err(), "not sealed");
     }
+}
+
+#[test]
+fn no_core_is_left_of_a_process_that_dies() {
+    use std::os::unix::process::ExitStatusExt;
+    let redis = Redis::start(&[]);
+    let mut service = Service::between(redis.port, free_port(), &[]);
+    service.wait_for_log("no connection to");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.pid()));
+    let limits = limits.expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<&str> = core.expect("the limit").split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "of the soft and the hard limit");
+    support::signal("ABRT", service.pid());
+    let status = service.wait_for_end();
+    assert!(
+        status.signal().is_some() && !status.core_dumped(),
+        "{status:?}"
+    );
 }
 
 #[test]
@@ -313,6 +352,22 @@ fn what_is_no_secret_of_its_kind_is_refused_and_not_shown() {
             ("MQTT_TLS_CA_CERTS", file),
         ],
         "tls_ca_pem) = ***: tls_ca_certs is set as well, and only one of them can count",
+    );
+    refused(
+        &[
+            ("MQTT_TLS_CERT_PEM", text("client.pem")),
+            ("MQTT_TLS_CERTFILE", certificates.path("client.pem")),
+            ("MQTT_TLS_KEY_PEM", text("client.key")),
+        ],
+        "tls_cert_pem) = ***: tls_certfile is set as well, and only one of them can count",
+    );
+    refused(
+        &[
+            ("MQTT_TLS_CERT_PEM", text("client.pem")),
+            ("MQTT_TLS_KEY_PEM", text("client.key")),
+            ("MQTT_TLS_KEYFILE", certificates.path("client.key")),
+        ],
+        "tls_key_pem) = ***: tls_keyfile is set as well, and only one of them can count",
     );
     refused(
         &[("MQTT_TLS_KEY_PEM", text("client.key"))],
