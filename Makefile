@@ -4,6 +4,7 @@ CARGO ?= cargo
 MINUTES ?= 10
 LOSSES ?= 300
 DEMO_SECONDS ?=
+DENY = 0.18.3
 
 # What the build and the tests need, as "command or file:Debian package".
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
@@ -12,13 +13,14 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose \
 	/usr/lib/*/libnss_wrapper.so:libnss-wrapper
 
-.PHONY: help setup build test simulate lint demo soak fuzz asan bench pictures image arm clean
+.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures image arm clean
 
 help:
 	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
 	@echo "make test             all tests, on servers of their own"
 	@echo "make simulate         schedules of faults in a world in memory (SEEDS=1000000 FIRST=1; SEED=… repeats one with its trace)"
 	@echo "make lint             format and lints, as CI has them"
+	@echo "make deny             licences, sources and duplicates of what is linked, with cargo-deny"
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
 	@echo "make fuzz MINUTES=30  anything that a broker may send against the gate, with a nightly compiler"
 	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
@@ -65,6 +67,11 @@ simulate:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Advisories change without this repository and need their database: cargo deny check advisories.
+deny:
+	@command -v cargo-deny > /dev/null || $(CARGO) install --quiet --locked cargo-deny@$(DENY)
+	$(CARGO) deny --locked check licenses sources bans
 
 demo: setup
 	@echo "building (the first time takes a few minutes) …"

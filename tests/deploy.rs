@@ -108,13 +108,19 @@ fn redis_is_set_up_so_that_it_forgets_nothing_and_is_not_reached_from_outside() 
 }
 
 #[test]
-fn the_service_runs_without_rights_and_reaches_the_supervisor() {
+fn both_run_without_rights_and_within_bounds_and_the_supervisor_is_reached() {
     let compose = yaml("docker-compose.yml");
+    for name in ["redis", "mqtthandler"] {
+        let service = &compose["services"][name];
+        assert_eq!(text(&service["restart"]), "always");
+        assert_eq!(service["read_only"], Value::Bool(true));
+        assert_eq!(text(&service["cap_drop"][0]), "ALL");
+        assert_eq!(text(&service["security_opt"][0]), "no-new-privileges");
+        assert!(text(&service["mem_limit"]).ends_with('m'));
+    }
+    // Without rights the first process cannot become another user.
+    assert_eq!(text(&compose["services"]["redis"]["user"]), "999:999");
     let service = &compose["services"]["mqtthandler"];
-    assert_eq!(text(&service["restart"]), "always");
-    assert_eq!(service["read_only"], Value::Bool(true));
-    assert_eq!(text(&service["cap_drop"][0]), "ALL");
-    assert_eq!(text(&service["security_opt"][0]), "no-new-privileges");
     assert_eq!(
         text(&service["labels"]["io.balena.features.supervisor-api"]),
         "1"
@@ -197,7 +203,12 @@ fn balena_yml_says_what_balena_wants_to_know() {
     assert!(!text(&application["description"]).is_empty());
     let repository = &application["assets"]["repository"];
     assert_eq!(text(&repository["type"]), "blob.asset");
-    assert!(text(&repository["data"]["url"]).starts_with("https://"));
+    let url = text(&repository["data"]["url"]);
+    assert!(url.starts_with("https://"));
+    // The one placeholder: the button leads to the same place, and who forks it is told so.
+    let button = format!("https://dashboard.balena-cloud.com/deploy?repoUrl={url})");
+    assert!(file("README.md").contains(&button), "{button}");
+    assert!(file("CONTRIBUTING.md").contains(url), "{url}");
     let data = &application["data"];
     let devices: Vec<&str> = data["supportedDeviceTypes"]
         .as_sequence()

@@ -5,6 +5,7 @@ mod commands;
 mod log;
 mod pages;
 mod protocol;
+mod redis;
 mod security;
 mod settings;
 #[path = "../support/mod.rs"]

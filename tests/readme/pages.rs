@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::support;
 
 /// Languages of blocks: each has a test that runs or checks it.
-const KNOWN: [&str; 6] = ["sh", "yaml", "json", "acl", "conf", "mosquitto"];
+const KNOWN: [&str; 7] = ["sh", "yaml", "json", "acl", "conf", "mosquitto", "redis"];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -122,6 +122,13 @@ fn every_compose_file_is_valid() {
         let file = folder.path().join(format!("{checked}.yml"));
         std::fs::write(&file, &text).expect("file");
         support::compose_accepts(&file);
+        let compose: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).expect("YAML");
+        for (name, service) in compose["services"].as_mapping().expect("services") {
+            assert_eq!(service["security_opt"][0], "no-new-privileges", "{name:?}");
+            assert_eq!(service["cap_drop"][0], "ALL", "{name:?}");
+            assert_eq!(service["read_only"], true, "{name:?}");
+            assert!(!service["mem_limit"].is_null(), "{name:?}");
+        }
         for line in text.lines().map(str::trim) {
             assert!(
                 own.contains(&line) || line == "build: ./mqtt-handler",
