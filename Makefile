@@ -13,7 +13,11 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose \
 	/usr/lib/*/libnss_wrapper.so:libnss-wrapper
 
-.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures image arm clean
+# What images and cross-compiled binaries need besides; buildah where there is no Docker engine.
+image arm dist: NEEDED += debootstrap:debootstrap qemu-aarch64-static:qemu-user-static objdump:binutils \
+	$(shell docker info > /dev/null 2>&1 || echo buildah:buildah)
+
+.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures image arm dist clean
 
 help:
 	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
@@ -29,6 +33,7 @@ help:
 	@echo "make build            the release binary"
 	@echo "make image            the image, built and tried (BASES=local without an image registry)"
 	@echo "make arm              64 and 32 bit ARM, cross-compiled and tried under an emulator"
+	@echo "make dist             all that a device needs without a compiler, and archives, in target/dist"
 
 # Installs what is missing where there is apt-get, and says what is missing elsewhere.
 setup:
@@ -112,7 +117,10 @@ image: setup
 	CARGO="$(CARGO)" .ci/image
 
 arm: setup
-	CARGO="$(CARGO)" .ci/arm
+	CARGO="$(CARGO)" .ci/cross aarch64 armv7hf
+
+dist: setup
+	CARGO="$(CARGO)" .ci/dist
 
 clean:
 	$(CARGO) clean

@@ -166,6 +166,11 @@ fn the_build_context_has_what_the_build_needs() {
             assert!(kept.contains(&name), "{name} is copied and ignored");
         }
     }
+    let first = instructions(&dockerfile, "COPY")[0];
+    for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {
+        assert!(first.contains(name), "{name} is not copied");
+    }
+    assert!(kept.contains(&"balena.yml"), "balena does not see it");
     // Cargo wants every named target to exist before it builds anything.
     let manifest = file("Cargo.toml");
     let (mut kind, mut name) = ("", "");
@@ -231,4 +236,30 @@ fn balena_yml_says_what_balena_wants_to_know() {
             assert!(!name.contains("PASSWORD"), "no secrets in examples");
         }
     }
+}
+
+#[test]
+fn systemd_takes_the_unit_and_finds_it_hardened() {
+    let folder = tempfile::tempdir().expect("folder");
+    let unit = file(".ci/mqtt-handler.service");
+    // It is the file that must exist here, too.
+    let unit = unit.replace("/usr/local/bin/mqtt-handler", "/bin/true");
+    let there = folder.path().join("mqtt-handler.service");
+    std::fs::write(&there, unit).expect("unit");
+    let analyze = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("systemd-analyze");
+        command.args(arguments).arg(&there).output()
+    };
+    let Ok(verified) = analyze(&["verify"]) else {
+        return;
+    };
+    let complaints = String::from_utf8_lossy(&verified.stderr);
+    assert!(
+        verified.status.success() && complaints.is_empty(),
+        "{complaints}"
+    );
+    // Of 100: everything, 0: nothing that could be taken away.
+    let rated = analyze(&["security", "--offline=true", "--threshold=20"]).expect("systemd");
+    let report = String::from_utf8_lossy(&rated.stdout);
+    assert!(rated.status.success(), "{report}");
 }
