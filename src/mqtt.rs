@@ -21,6 +21,7 @@ mod library;
 pub mod line;
 mod options;
 mod registry;
+mod socket;
 pub mod tls;
 mod waiting;
 mod words;
@@ -173,8 +174,8 @@ impl Broker {
                 "what arrives does not pass the gate: the program was not linked as build.rs says";
             return Err(NoConnection::new(NoConnectionKind::Gate, reason));
         }
-        let maximum_packet = response
-            .properties()
+        let announced = response.properties();
+        let maximum_packet = announced
             .get_int(PropertyCode::MaximumPacketSize)
             .and_then(|size| usize::try_from(size as u32).ok());
         Ok(Connection::new(

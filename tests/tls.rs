@@ -492,6 +492,36 @@ fn secrets_are_in_no_log_at_any_level_and_in_no_core_dump() {
     assert!(!String::from_utf8_lossy(&arguments).contains("hunter2"));
 }
 
+/// It reads the head of a packet and hangs up while the rest is on its way, one record of TLS after
+/// the other.
+#[test]
+fn a_broker_that_hangs_up_within_a_list_breaks_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let certificates = Certificates::make(folder.path());
+    let port = free_port();
+    let broker = Mosquitto::start(&format!(
+        "allow_anonymous true\nmax_packet_size 20000\nlistener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
+        certificates.path("good.pem"),
+        certificates.path("good.key"),
+    ));
+    let receiver = Receiver::start(broker.port, &["iot-projekt/device/#"]);
+    let redis = Redis::start(&[]);
+    redis.fill(1, 3000);
+    let settings = [
+        ("MQTT_HOST", "localhost"),
+        ("MQTT_TLS_CA_CERTS", &certificates.path("ca.pem")),
+        // The limit is not announced there.
+        ("MQTT_VERSION", "3.1.1"),
+    ];
+    let mut service = Service::of_device(&redis, port, &settings);
+    wait_until("all have arrived or the service has died", || {
+        receiver.distinct() == 3000 || !service.is_running()
+    });
+    assert!(service.is_running());
+    assert!(service.count_log("the broker reset the connection") > 0);
+    redis.wait_for_cursor("(3000-0");
+}
+
 #[test]
 fn a_redis_password_is_used() {
     let redis = Redis::start_with_password("hunter2 #;%");

@@ -9,12 +9,12 @@
 //! from the rest of a packet that a socket took only in part.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::line::{How, Line};
 use super::registry::{Entry, entries, line_at};
+use super::{gate, socket};
 
 /// `MQTTASYNC_TRACE_ERROR`
 const TRACE_ERROR: c_int = 5;
@@ -99,11 +99,7 @@ impl Registration {
 
     /// Breaks the connection: the library takes it as an end that came from outside.
     pub fn cut(&self) {
-        self.with_socket(|_, socket| {
-            // SAFETY: plain system call; the descriptor belongs to the client as long as the
-            // lock is held.
-            unsafe { libc::shutdown(socket, libc::SHUT_RDWR) == 0 }
-        });
+        self.with_socket(|_, socket| socket::shut(socket));
     }
 
     /// Calls with the client's `Net` and its open socket, under the library's lock; `false`
@@ -147,50 +143,9 @@ fn is_written(socket: c_int) -> bool {
     }
 }
 
-/// Whether the other side has received everything. `reset`: the socket was reset, which may have
-/// come before the last acknowledgement.
+/// Whether the other side has received everything. `reset`: see `socket::is_received`.
 fn is_drained(socket: c_int, reset: bool) -> bool {
-    let (mut queued, mut segment): (c_int, c_int) = (0, 0);
-    let mut length = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: plain system calls that write one integer each, to variables of that size.
-    unsafe {
-        if libc::ioctl(socket, libc::TIOCOUTQ, &raw mut queued) != 0 {
-            return false;
-        }
-        libc::getsockopt(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_MAXSEG,
-            (&raw mut segment).cast(),
-            &raw mut length,
-        );
-    }
-    // A receiver may keep back its acknowledgement for one of two segments.
-    let unacknowledged = if reset { 2 * segment } else { 0 };
-    queued <= unacknowledged && is_written(socket)
-}
-
-/// What the socket says, without taking anything from it.
-fn end_of(socket: c_int) -> Option<How> {
-    let mut byte = 0u8;
-    // SAFETY: plain system call that writes at most one byte, to a variable of that size.
-    let got = unsafe {
-        libc::recv(
-            socket,
-            (&raw mut byte).cast(),
-            1,
-            libc::MSG_PEEK | libc::MSG_DONTWAIT,
-        )
-    };
-    match got {
-        0 => Some(How::Closed),
-        1.. => None,
-        _ => match io::Error::last_os_error().kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => None,
-            io::ErrorKind::ConnectionReset => Some(How::Reset),
-            kind => Some(How::Network(kind)),
-        },
-    }
+    socket::is_received(socket, reset) && is_written(socket)
 }
 
 /// Reads through `read`, and reports an end to the line.
@@ -206,11 +161,13 @@ unsafe fn reading<T>(
     // SAFETY: the library reads under its lock, where this field does not change.
     let socket = unsafe { (*net).socket };
     // Before: what a socket says of its end it says once.
-    let seen = end_of(socket);
+    let seen = socket::end_of(socket);
     let result = read();
     if failed(&result) {
         // A TLS session may end while its socket stands.
-        let how = seen.or_else(|| end_of(socket)).unwrap_or(How::Closed);
+        let how = seen
+            .or_else(|| socket::end_of(socket))
+            .unwrap_or(How::Closed);
         let reset = how == How::Reset;
         line.ends(how, is_drained(socket, reset));
     }
@@ -345,11 +302,13 @@ pub unsafe extern "C" fn __wrap_WebSocket_putdatas(
     rest: *mut PacketBuffers,
 ) -> c_int {
     let line = line_at(net as usize);
+    // SAFETY: the library passes a head of at least one byte.
+    let first = unsafe { *(*head).cast::<u8>() };
     if let Some(line) = &line {
-        // SAFETY: the library passes `count` buffers with their lengths, NULL for an empty one,
-        // and a head of at least one byte. They are read before the library may free them.
-        let (first, parts) = unsafe {
-            let parts: Vec<&[u8]> = (0..usize::try_from((*rest).count).unwrap_or(0))
+        // SAFETY: the library passes `count` buffers with their lengths, NULL for an empty one.
+        // They are read before the library may free them.
+        let parts: Vec<&[u8]> = unsafe {
+            (0..usize::try_from((*rest).count).unwrap_or(0))
                 .map(|index| {
                     let (data, length) = (*(*rest).buffers.add(index), *(*rest).lengths.add(index));
                     if data.is_null() {
@@ -358,24 +317,27 @@ pub unsafe extern "C" fn __wrap_WebSocket_putdatas(
                         std::slice::from_raw_parts(data.cast::<u8>(), length)
                     }
                 })
-                .collect();
-            (*(*head).cast::<u8>(), parts)
+                .collect()
         };
         line.sending(first, &parts);
     }
     // SAFETY: the arguments are the library's own.
     let result = unsafe { __real_WebSocket_putdatas(net, head, head_length, rest) };
+    // SAFETY: as in `reading`.
+    let socket = unsafe { (*net).socket };
     if let Some(line) = line {
-        match result {
-            COMPLETE => line.written(true),
-            INTERRUPTED => line.written(false),
-            _ => {
-                line.written(false);
-                // SAFETY: as in `reading`.
-                let how = end_of(unsafe { (*net).socket });
-                line.ends(how.unwrap_or(How::NotWritten), false);
-            }
+        line.written(result == COMPLETE);
+        if result != COMPLETE && result != INTERRUPTED {
+            let how = socket::end_of(socket).unwrap_or(How::NotWritten);
+            line.ends(how, false);
         }
+    }
+    if result == SOCKET_ERROR && gate::kind(first) == gate::PUBLISH && first & 6 != 0 {
+        // The library would free such a message twice: with the command that has failed, and with
+        // the list of those that wait for their acknowledgement. So it takes it as written, and
+        // finds the end of the connection where it reads, as of any that breaks.
+        socket::shut(socket);
+        return COMPLETE;
     }
     result
 }
