@@ -175,6 +175,9 @@ impl Broker {
             return Err(NoConnection::new(NoConnectionKind::Gate, reason));
         }
         let announced = response.properties();
+        if announced.get_int(PropertyCode::MaximumQos) == Some(0) {
+            return Err(words::no_qos_1());
+        }
         let maximum_packet = announced
             .get_int(PropertyCode::MaximumPacketSize)
             .and_then(|size| usize::try_from(size as u32).ok());

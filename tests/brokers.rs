@@ -378,3 +378,68 @@ fn nothing_larger_than_the_broker_takes_is_published() {
     assert_eq!(service.count_log("ACL"), 0, "{:?}", service.log());
     assert_eq!(dead_letters(&redis).len(), 1);
 }
+
+#[test]
+fn a_broker_without_qos_1_is_told_and_gets_nothing() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    broker.announce(&[0x24, 0]);
+    redis.fill(1, 100);
+    let service = Service::of_device(&redis, broker.port, &[]);
+    service.wait_for_log("the broker takes no messages of QoS 1");
+    wait_until("it is tried again", || broker.connects() > 1);
+    assert_eq!(broker.count(Kind::Publish), 0);
+    assert_eq!(redis.cursor(), None);
+    assert_eq!(service.count_log("(MQTT 3.1.1)"), 0, "{:?}", service.log());
+}
+
+/// All that a CONNACK of MQTT 5 may hold, as narrow as it may be.
+#[test]
+fn whatever_a_good_broker_announces_measurements_flow() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    let narrow: [&[u8]; 15] = [
+        &[0x11, 0, 0, 0, 0],                   // session expiry: at once
+        &[0x12, 0, 4, b'n', b'a', b'm', b'e'], // assigned client ID
+        &[0x13, 0, 1],                         // server keep alive
+        &[0x1A, 0, 1, b'r'],                   // response information
+        &[0x1C, 0, 1, b's'],                   // server reference
+        &[0x1F, 0, 2, b'o', b'k'],             // reason
+        &[0x21, 0, 1],                         // receive maximum
+        &[0x22, 0, 0],                         // topic aliases
+        &[0x24, 1],                            // maximum QoS
+        &[0x25, 0],                            // no retained messages
+        &[0x26, 0, 1, b'a', 0, 1, b'b'],       // user property
+        &[0x26, 0, 1, b'a', 0, 1, b'b'],       // and again
+        &[0x27, 0, 0, 1, 0],                   // packets of 256 bytes
+        &[0x28, 0],                            // no wildcards
+        &[0x29, 0, 0x2A, 0],                   // no identifiers, no shared ones
+    ];
+    broker.announce(&narrow.concat());
+    broker.script(|packet| match packet.kind {
+        Kind::Publish if packet.retained => disconnect(0x9A),
+        Kind::Subscribe if packet.filters[0].contains('+') => Answer::Code(0xA2),
+        // The other one is granted with less than was asked for.
+        Kind::Subscribe => Answer::Code(0),
+        _ if packet.body.len() > 254 => disconnect(0x95),
+        _ => Answer::Honest,
+    });
+    redis.fill(1, 50);
+    let settings = [("MQTT_TOPIC_BROADCAST", "iot-projekt/+/control")];
+    let service = Service::of_device(&redis, broker.port, &settings);
+    redis.wait_for_cursor("(50-0");
+    service.wait_for_log("no commands arrive on \"iot-projekt/+/control\"");
+    redis.set("large", &"x".repeat(1000));
+    for key in ["large", "none"] {
+        let before = broker.messages(RESPONSE).len();
+        let command = format!(r#"{{"command":"get_config","key":"{key}"}}"#);
+        broker.send(&message(5, REQUEST, command.as_bytes()));
+        wait_until("a command is answered", || {
+            broker.messages(RESPONSE).len() > before
+        });
+    }
+    wait_until("it pings as often as the broker wants", || {
+        broker.count(Kind::Pingreq) >= 2
+    });
+    assert_eq!(broker.connects(), 1, "{:?}", service.log());
+    assert_arrived(&broker.ids(), &consecutive(1, 50));
+    assert!(dead_letters(&redis).is_empty());
+}

@@ -56,6 +56,8 @@ pub fn connack(version: Protocol, code: u8, password: &str) -> NoConnection {
             );
             return NoConnection::new(NeedsPerson, reason);
         }
+        // The last will is a message as well.
+        (Protocol::V5, 0x9B) => return no_qos_1(),
         (_, 3) => (Refused, "the broker says that it is unavailable"),
         (_, code) => {
             let words = code_in_words(code);
@@ -64,6 +66,14 @@ pub fn connack(version: Protocol, code: u8, password: &str) -> NoConnection {
         }
     };
     NoConnection::new(kind, reason)
+}
+
+/// Without acknowledgements nothing could ever count as delivered.
+pub fn no_qos_1() -> NoConnection {
+    NoConnection::new(
+        NoConnectionKind::NeedsPerson,
+        "the broker takes no messages of QoS 1, and confirms none; measurements need a broker that does (see mqtt.host)",
+    )
 }
 
 /// The broker has not taken a message. `limit`: of its payload, where the broker has named one.
@@ -96,6 +106,7 @@ pub fn disconnect(code: u8) -> String {
         0x8B => "it is shutting down".into(),
         0x8D => "it heard nothing within the keep alive time".into(),
         0x95 => "a packet was too large for it".into(),
+        0x9B => "it takes no messages of QoS 1, which measurements need".into(),
         0x87 => "this client is not authorized (see the ACL of the broker)".into(),
         code => code_in_words(code),
     }
