@@ -67,6 +67,25 @@ fn a_broker_that_never_answers_mqtt_5_is_reached_by_the_older_version() {
 }
 
 #[test]
+fn a_broker_that_closes_on_mqtt_5_is_not_taken_for_one_that_refuses_the_last_will() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    broker.script(|packet| match packet.kind {
+        Kind::Connect if packet.version == 5 => Answer::Close,
+        _ => Answer::Honest,
+    });
+    redis.fill(1, 100);
+    let service = Service::of_device(&redis, broker.port, &[("MQTT_TOPIC_STATUS", STATUS)]);
+    redis.wait_for_cursor("(100-0");
+    wait_until("the status is published", || {
+        !broker.messages(STATUS).is_empty()
+    });
+    let connects = broker.packets();
+    let last = connects.iter().rfind(|one| one.kind == Kind::Connect);
+    assert!(last.is_some_and(|connect| connect.will));
+    assert_eq!(service.count_log("no status on"), 0, "{:?}", service.log());
+}
+
+#[test]
 fn a_broker_that_says_that_it_speaks_no_mqtt_5_is_believed_at_once() {
     let (redis, broker) = (Redis::start(&[]), Scripted::start());
     // The CONNACK of MQTT 3.1.1: unacceptable protocol version.

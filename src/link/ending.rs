@@ -30,10 +30,13 @@ impl Link {
         self.view.last_error.clone_from(&why.reason);
         use NoConnectionKind::{Closed, NeedsPerson, Refused, Silent};
         let by_broker = matches!(why.kind, Closed | NeedsPerson | Refused | Silent);
-        if attempt.will && by_broker && self.announcing.attempt_refused(now) {
+        // Where another version is tried next, this one may be the reason.
+        let other_version = self.version.failed(now, why.kind);
+        let blamed = attempt.will && by_broker && !other_version;
+        if blamed && self.announcing.attempt_refused(now) {
             self.status_left_out("the connection is refused; it is tried without the last will");
         }
-        let next = if self.version.failed(now, why.kind) {
+        let next = if other_version {
             Next::Version(self.version.next(now))
         } else {
             let random = self.retry.jitter.fraction();
