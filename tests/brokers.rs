@@ -462,3 +462,25 @@ fn whatever_a_good_broker_announces_measurements_flow() {
     assert_arrived(&broker.ids(), &consecutive(1, 50));
     assert!(dead_letters(&redis).is_empty());
 }
+
+#[test]
+fn a_broker_that_takes_no_measurement_at_all_makes_no_dead_letters() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    broker.announce_maximum_packet(100);
+    redis.fill(1, 100);
+    let service = Service::of_device(&redis, broker.port, &[]);
+    service.wait_for_log("measurements are not accepted on");
+    assert!(!holds_within(Duration::from_secs(3), || redis
+        .cursor()
+        .is_some()));
+    assert!(dead_letters(&redis).is_empty());
+    assert!(
+        service.count_log("was not confirmed") < 4,
+        "{:?}",
+        service.log()
+    );
+    broker.announce(&[]);
+    broker.cut();
+    redis.wait_for_cursor("(100-0");
+    assert_arrived(&broker.ids(), &consecutive(1, 100));
+}

@@ -1,12 +1,14 @@
 //! What the bridge shows of itself: what waits, what was sent, how a catch-up goes on, and when
 //! the status is written.
 
+use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use super::cursor::Pending;
 use super::delivery::Span;
 use super::notice::Notice;
 use super::telling::Telling;
+use crate::model::failure::{Cause, Undelivered};
 use crate::model::status::Counters;
 use crate::model::stream::Waiting;
 use crate::model::stream_id::StreamId;
@@ -68,7 +70,16 @@ pub struct Overview {
     shown: Showing,
     written: Written,
     catch_up: Option<CatchUp>,
-    full_told: Told<usize>,
+    once: Once,
+}
+
+/// What is told once.
+#[derive(Debug, Default)]
+struct Once {
+    /// How full Redis is, in steps.
+    full: Told<usize>,
+    /// What kept a list from being confirmed, and where.
+    unconfirmed: Told<(StreamId, Discriminant<Cause>)>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +132,16 @@ impl Overview {
         due
     }
 
+    /// A list was not confirmed. While the same keeps the stream at the same place, as where lists
+    /// are halved, that is told once.
+    pub fn not_confirmed(&mut self, frontier: StreamId, why: &Undelivered) {
+        self.counters.retries += 1;
+        let what = (frontier, discriminant(&why.cause));
+        if self.once.unconfirmed.news(what) {
+            self.notices.put(Notice::NotConfirmed(why.reason.clone()));
+        }
+    }
+
     pub fn look_due(&self, now: Instant) -> Instant {
         match (self.seen, self.looked) {
             (Some(seen), Some(looked)) => (seen + WRITE).min(looked + HEARTBEAT),
@@ -140,8 +161,8 @@ impl Overview {
         if let Some(percent) = used_percent {
             let steps = FULL.iter().filter(|limit| percent >= **limit).count();
             if steps == 0 {
-                self.full_told.over();
-            } else if self.full_told.news(steps) {
+                self.once.full.over();
+            } else if self.once.full.news(steps) {
                 self.notices.put(Notice::BufferFills { percent });
             }
         }

@@ -131,8 +131,8 @@ impl Bridge {
             return self.lost_in_flight(lost);
         }
         if !self.refused_by_broker(now, undelivered) {
-            self.overview.counters.retries += 1;
-            self.tell(Notice::NotConfirmed(reason.clone()));
+            let frontier = self.delivery.frontier();
+            self.overview.not_confirmed(frontier, undelivered);
         }
         self.overview.touch();
     }

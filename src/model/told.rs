@@ -1,8 +1,14 @@
 //! What has been told need not be told again until it changes.
 
 /// Remembers what was told last about one subject.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Told<T>(Option<T>);
+
+impl<T> Default for Told<T> {
+    fn default() -> Told<T> {
+        Told(None)
+    }
+}
 
 impl<T: PartialEq> Told<T> {
     /// Whether this is news.
