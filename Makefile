@@ -17,7 +17,7 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 image arm dist: NEEDED += debootstrap:debootstrap qemu-aarch64-static:qemu-user-static objdump:binutils \
 	$(shell docker info > /dev/null 2>&1 || echo buildah:buildah)
 
-.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures image arm dist clean
+.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures matrix image arm dist clean
 
 help:
 	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
@@ -30,6 +30,7 @@ help:
 	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
 	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
 	@echo "make pictures         docs/pictures, drawn from real runs (PART=demo; SERIES=… a soak that has run)"
+	@echo "make matrix           every broker and every Redis that the registries carry (ONLY=rabbitmq,valkey)"
 	@echo "make build            the release binary"
 	@echo "make image            the image, built and tried (BASES=local without an image registry)"
 	@echo "make arm              64 and 32 bit ARM, cross-compiled and tried under an emulator"
@@ -112,6 +113,10 @@ pictures: MINUTES = 60
 pictures: setup
 	MINUTES=$(MINUTES) PART=$(PART) SERIES=$(SERIES) PEER="$(PEER)" PEER_NAME="$(PEER_NAME)" \
 		$(CARGO) bench --locked --bench pictures
+
+# What it needs is installed below target/matrix.
+matrix: setup
+	ONLY=$(ONLY) $(CARGO) test --locked --test matrix
 
 image: setup
 	CARGO="$(CARGO)" .ci/image

@@ -30,7 +30,9 @@ struct Seen {
 pub struct Receiver {
     client: Client,
     options: MqttOptions,
+    filters: Vec<String>,
     seen: Arc<Mutex<Seen>>,
+    subscribed: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -50,30 +52,44 @@ impl Receiver {
             options.set_credentials(name, password);
         }
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let ready = Arc::new(AtomicUsize::new(0));
-        let (client, stop) = listen(options.clone(), seen.clone(), ready.clone());
-        for filter in filters {
-            client
-                .subscribe(*filter, QoS::AtLeastOnce)
-                .expect("subscribe");
-        }
-        wait_until("the receiver has subscribed", || {
-            ready.load(Ordering::Relaxed) == filters.len()
-        });
-        Receiver {
+        let subscribed = Arc::new(AtomicUsize::new(0));
+        let filters: Vec<String> = filters.iter().map(ToString::to_string).collect();
+        let (client, stop) = listen(
+            options.clone(),
+            filters.clone(),
+            seen.clone(),
+            subscribed.clone(),
+        );
+        let receiver = Receiver {
             client,
             options,
+            filters,
             seen,
+            subscribed,
             stop,
-        }
+        };
+        wait_until("the receiver has subscribed", || {
+            receiver.subscribed() == receiver.filters.len()
+        });
+        receiver
+    }
+
+    /// Subscriptions that a broker has acknowledged so far: they are made again where it has lost
+    /// the session.
+    pub fn subscribed(&self) -> usize {
+        self.subscribed.load(Ordering::Relaxed)
     }
 
     /// Goes on with the same session over a new connection: the broker then sends again what it
     /// still holds for it.
     pub fn resume(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let ready = Arc::new(AtomicUsize::new(0));
-        (self.client, self.stop) = listen(self.options.clone(), self.seen.clone(), ready);
+        (self.client, self.stop) = listen(
+            self.options.clone(),
+            self.filters.clone(),
+            self.seen.clone(),
+            self.subscribed.clone(),
+        );
     }
 
     /// Publishes a message of QoS 1, for commands.
@@ -150,10 +166,12 @@ impl Receiver {
 /// Collects what arrives until the flag is raised; counts acknowledged subscriptions.
 fn listen(
     options: MqttOptions,
+    filters: Vec<String>,
     seen: Arc<Mutex<Seen>>,
-    ready: Arc<AtomicUsize>,
+    subscribed: Arc<AtomicUsize>,
 ) -> (Client, Arc<AtomicBool>) {
     let (client, mut connection) = Client::new(options, 100);
+    let subscriber = client.clone();
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     std::thread::spawn(move || {
@@ -167,8 +185,13 @@ fn listen(
                     publish.payload.to_vec(),
                     publish.qos as u8,
                 ),
+                Ok(Event::Incoming(Packet::ConnAck(connack))) if !connack.session_present => {
+                    for filter in &filters {
+                        drop(subscriber.try_subscribe(filter, QoS::AtLeastOnce));
+                    }
+                }
                 Ok(Event::Incoming(Packet::SubAck(_))) => {
-                    ready.fetch_add(1, Ordering::Relaxed);
+                    subscribed.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(_) => {}
                 // The broker is away; the library connects again at the next turn.

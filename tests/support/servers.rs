@@ -67,24 +67,27 @@ fn terminate(child: &mut Child) {
 pub struct Redis {
     pub port: u16,
     pub folder: TempDir,
+    program: PathBuf,
     arguments: Vec<String>,
     child: Child,
+}
+
+/// Another server or version, such as one of Redis 6.2 or Valkey, is named by `REDIS_SERVER`.
+fn redis_server() -> PathBuf {
+    std::env::var_os("REDIS_SERVER").map_or("redis-server".into(), PathBuf::from)
 }
 
 impl Redis {
     /// Append-only, as on a device. `arguments` come last and win.
     pub fn start(arguments: &[&str]) -> Redis {
+        Redis::start_program(&redis_server(), arguments)
+    }
+
+    /// The same with this server.
+    pub fn start_program(program: &Path, arguments: &[&str]) -> Redis {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         for _ in 0..10 {
-            let folder = tempfile::tempdir().expect("folder");
-            let port = free_port();
-            let child = Redis::spawn(port, folder.path(), &arguments);
-            let mut redis = Redis {
-                port,
-                folder,
-                arguments: arguments.clone(),
-                child,
-            };
+            let mut redis = Redis::at(free_port(), program, arguments.clone());
             if redis.comes_up() {
                 return redis;
             }
@@ -93,16 +96,21 @@ impl Redis {
         panic!("Redis does not start");
     }
 
-    /// The place of a Redis that is not started yet.
-    pub fn reserved(port: u16) -> Redis {
+    fn at(port: u16, program: &Path, arguments: Vec<String>) -> Redis {
         let folder = tempfile::tempdir().expect("folder");
-        let child = Redis::spawn(port, folder.path(), &[]);
-        let mut redis = Redis {
+        let child = Redis::spawn(port, folder.path(), program, &arguments);
+        Redis {
             port,
             folder,
-            arguments: Vec::new(),
+            program: program.to_path_buf(),
+            arguments,
             child,
-        };
+        }
+    }
+
+    /// The place of a Redis that is not started yet.
+    pub fn reserved(port: u16) -> Redis {
+        let mut redis = Redis::at(port, &redis_server(), Vec::new());
         assert!(redis.comes_up(), "Redis on the reserved port");
         redis
     }
@@ -124,10 +132,8 @@ impl Redis {
         connection
     }
 
-    fn spawn(port: u16, folder: &Path, arguments: &[String]) -> Child {
-        // Another server or version, such as one of Redis 6.2 or Valkey.
-        let server = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
-        let mut command = Command::new(server);
+    fn spawn(port: u16, folder: &Path, program: &Path, arguments: &[String]) -> Child {
+        let mut command = Command::new(program);
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(folder)
@@ -248,12 +254,17 @@ impl Redis {
             "--loading-process-events-interval-bytes".into(),
             "1024".into(),
         ]);
-        self.child = Redis::spawn(self.port, self.folder.path(), &arguments);
+        self.child = Redis::spawn(self.port, self.folder.path(), &self.program, &arguments);
         assert!(self.comes_up(), "Redis after loading");
     }
 
     pub fn start_again(&mut self) {
-        self.child = Redis::spawn(self.port, self.folder.path(), &self.arguments);
+        self.child = Redis::spawn(
+            self.port,
+            self.folder.path(),
+            &self.program,
+            &self.arguments,
+        );
         assert!(self.comes_up(), "Redis again");
     }
 }
