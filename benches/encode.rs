@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use mqtt_handler::model::compression::Compression;
 use mqtt_handler::model::measurement::BatchLimits;
 use mqtt_handler::model::measurement::Encoder;
 use mqtt_handler::model::topic::Identity;
@@ -33,6 +34,7 @@ fn read_and_encode(criterion: &mut Criterion) {
     let limits = BatchLimits {
         max_bytes: 10_000_000,
         max_count: 1000,
+        compression: Compression::None,
     };
     let mut group = criterion.benchmark_group("a page of 300");
     group.throughput(Throughput::Elements(300));

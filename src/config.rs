@@ -172,6 +172,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::compression::Compression;
 
     fn faults(text: &str) -> Vec<String> {
         let parsed = Config::parse("app.conf", text, |_| None);
@@ -193,7 +194,8 @@ mod tests {
             config.batch,
             BatchLimits {
                 max_bytes: 65536,
-                max_count: 1000
+                max_count: 1000,
+                compression: Compression::None,
             }
         );
         assert_eq!(config.mqtt.topics.values, "iot-projekt/device/-1/values");

@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::model::backoff::Backoff;
+use crate::model::compression::Compression;
 use crate::model::failure::{By, Cause, Ended, Undelivered};
 use crate::model::jitter::Jitter;
 use crate::model::message::{Message, Protocol};
@@ -60,6 +61,8 @@ pub struct Rules {
     pub ack_timeout: Duration,
     /// The topic of the measurements.
     pub values: String,
+    /// How lists of them are packed.
+    pub compression: Compression,
     /// Filters of the commands.
     pub filters: Vec<String>,
     /// The topic of the status, and what is said there at the end; `None`: no status.
@@ -250,7 +253,10 @@ impl Link {
         self.first.push_back(Action::Up {
             link: self.view.link,
             limit: maximum_packet.map_or(usize::MAX, |packet| {
-                let list = Message::list(&self.rules.values, Vec::new());
+                let list = Message {
+                    compression: self.rules.compression,
+                    ..Message::list(&self.rules.values, Vec::new())
+                };
                 largest_payload(&list, attempt.protocol, packet).unwrap_or(0)
             }),
         });

@@ -2,6 +2,7 @@
 //! record, messages. Nothing here decides anything, and nothing here knows a server.
 
 pub mod backoff;
+pub mod compression;
 pub mod connection;
 pub mod failure;
 pub mod flood;

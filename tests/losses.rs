@@ -88,13 +88,7 @@ fn a_thousand_lost_connections_leave_nothing_behind() {
                 });
             }
             let begun = Instant::now();
-            let message = Message {
-                topic: "t".into(),
-                payload: vec![b'x'; 60_000],
-                qos: 1,
-                retained: false,
-                correlation: None,
-            };
+            let message = Message::list("t", vec![b'x'; 60_000]);
             match connection.publish(message, Duration::from_millis(300), || false) {
                 Ok(()) => confirmed += 1,
                 Err(_) => break,

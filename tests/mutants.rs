@@ -84,13 +84,7 @@ fn visit(broker: &Broker, config: &Config, protocol: Protocol) -> bool {
     };
     let patience = Duration::from_millis(100);
     let subscribed = connection.subscribe("commands/#", patience, || false);
-    let message = Message {
-        topic: "t".into(),
-        payload: vec![b'x'; 100],
-        qos: 1,
-        retained: false,
-        correlation: None,
-    };
+    let message = Message::list("t", vec![b'x'; 100]);
     let published = connection.publish(message, patience, || false);
     let well = subscribed.is_ok() && published.is_ok();
     if connection.ended().is_none() {

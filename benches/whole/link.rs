@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -18,22 +19,25 @@ impl Link {
     /// A line that carries `rate` towards its far end, in the words of `tc`, such as `1mbit`.
     /// `None` where the system does not allow it.
     pub fn new(rate: &str) -> Option<Link> {
-        let pid = std::process::id();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (pid, nth) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let own = format!("l{pid}n{nth}");
         // Out of the addresses that are set aside for benchmarks.
-        let [high, low] = ((pid % (1 << 14)) as u16 * 4).to_be_bytes();
+        let [high, low] = (((pid + nth) % (1 << 14)) as u16 * 4).to_be_bytes();
         let near_end = Ipv4Addr::new(198, 18, high, low + 1);
         let link = Link {
-            namespace: format!("line{pid}"),
-            outside: format!("line{pid}o"),
+            outside: format!("{own}o"),
             far_end: Ipv4Addr::new(198, 18, high, low + 2),
+            namespace: own,
         };
         let (name, outside, far) = (&link.namespace, &link.outside, link.far_end);
-        let inside = format!("line{pid}i");
+        let inside = format!("{name}i");
         let steps = [
             format!("ip netns add {name}"),
             format!("ip link add {outside} type veth peer name {inside} netns {name}"),
             format!("ip address add {near_end}/30 dev {outside}"),
-            format!("ip link set {outside} up"),
+            // Each packet by itself, so that its head counts.
+            format!("ip link set {outside} gso_max_segs 1 up"),
             // What devices have by default; this machine may have another.
             format!("ip route replace {far}/32 dev {outside} congctl cubic"),
             format!("ip -n {name} address add {far}/30 dev {inside}"),
@@ -46,6 +50,17 @@ impl Link {
     /// The address at the far end.
     pub fn far_end(&self) -> Ipv4Addr {
         self.far_end
+    }
+
+    /// Bytes of IP that have passed since it is there, both ways.
+    pub fn bytes(&self) -> u64 {
+        let count = |what: &str| -> u64 {
+            let file = format!("/sys/class/net/{}/statistics/{what}", self.outside);
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        let ethernet = 14 * (count("tx_packets") + count("rx_packets"));
+        count("tx_bytes") + count("rx_bytes") - ethernet
     }
 
     /// Listens at the far end.

@@ -1,10 +1,12 @@
 //! `make bench`: the whole service against private servers, beside the limits of the same run.
 //!
 //! Machines differ and are noisy: what counts are the ratios within one run. ROWS sets how many
-//! measurements are drained, PART leaves all but one part out: drain, memory, way, line, push
-//! or idle.
+//! measurements are drained, PART leaves all but one part out: drain, memory, way, line, gzip, day,
+//! push or idle. PEER names another program to be compared with, and nothing else is done then.
 
+mod cellular;
 mod link;
+mod peer;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -34,6 +36,10 @@ fn main() {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(1_000_000u64);
+    let peer = std::env::var("PEER").unwrap_or_default();
+    if !peer.is_empty() {
+        return peer::compare(&peer, rows);
+    }
     let part = std::env::var("PART").unwrap_or_default();
     let wanted = |name: &str| part.is_empty() || part == name;
     println!("measurements of two fields, on private servers of this machine\n");
@@ -60,12 +66,18 @@ fn main() {
     if wanted("line") {
         slow_lines(site.plain);
     }
+    if wanted("gzip") {
+        cellular::compression(rows, site.plain);
+    }
     if wanted("push") {
         push(1, 20);
         push(200, 2000);
     }
     if wanted("idle") {
         idle(Duration::from_secs(60));
+    }
+    if wanted("day") {
+        cellular::day(&site, &certificates);
     }
 }
 
@@ -193,7 +205,7 @@ fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str,
     let before = thread_cpu(redis.pid());
     let begun = Instant::now();
     let mut service = Service::start(&settings(redis.port, port, more));
-    let last = format!("({rows}-0");
+    let last = last(redis);
     let mut connection = redis.connection();
     wait_until("everything is confirmed", || {
         std::thread::sleep(Duration::from_millis(5));
@@ -222,6 +234,13 @@ fn drain(name: &str, redis: &Redis, rows: u64, port: u16, more: &[(&'static str,
         row.memory
     );
     row
+}
+
+/// The cursor behind the last measurement.
+fn last(redis: &Redis) -> String {
+    let newest = ["XREVRANGE", "measurement:values", "+", "-", "COUNT", "1"];
+    let entries: Vec<(String, Vec<String>)> = redis.command(&newest);
+    format!("({}", entries[0].0)
 }
 
 /// Bytes in, and nothing done with them.
@@ -275,13 +294,7 @@ fn publish_raw(port: u16, rows: u64) -> Duration {
         .expect("connection");
     let begun = Instant::now();
     for _ in 0..rows.div_ceil(480) {
-        let message = Message {
-            topic: "t".into(),
-            payload: vec![b'x'; 65_000],
-            qos: 1,
-            retained: false,
-            correlation: None,
-        };
+        let message = Message::list("t", vec![b'x'; 65_000]);
         connection
             .publish(message, Duration::from_secs(30), || false)
             .expect("confirmed");

@@ -169,6 +169,7 @@ impl Delivery {
         BatchLimits {
             max_bytes: configured.max_bytes.min(self.size.allowed()),
             max_count,
+            ..configured
         }
     }
 

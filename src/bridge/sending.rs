@@ -60,7 +60,7 @@ impl Bridge {
         Action::Publish {
             link,
             list: Batch {
-                payload: b"[]".to_vec(),
+                payload: self.rules.batch.compression.pack(b"[]"),
                 first: place,
                 last: place,
                 count: 0,

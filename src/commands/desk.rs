@@ -190,7 +190,10 @@ impl Desk {
                 Step::End(reply) => self.end_job(now, reply),
                 Step::List(batch) => {
                     self.in_flight = InFlight::List;
-                    return Some(Message::list(&self.values_topic, batch.payload));
+                    return Some(Message {
+                        compression: self.limits.compression,
+                        ..Message::list(&self.values_topic, batch.payload)
+                    });
                 }
             }
         }

@@ -83,6 +83,7 @@ impl Job {
         let bounds = BatchLimits {
             max_bytes: self.smaller.map_or(full, |smaller| smaller.min(full)),
             max_count: limits.max_count.min(left),
+            ..limits
         };
         let read = bounds.max_count.min(self.page);
         if self.cancelled || read == 0 || self.range.0 > self.range.1 {
@@ -179,10 +180,12 @@ impl Job {
 mod tests {
     use super::*;
     use crate::commands::world::World;
+    use crate::model::compression::Compression;
 
     const LIMITS: BatchLimits = BatchLimits {
         max_bytes: 10_000,
         max_count: 50,
+        compression: Compression::None,
     };
 
     fn job(first: u64, last: u64, count: Option<u64>) -> Job {

@@ -131,11 +131,9 @@ impl Outbox {
                 continue;
             }
             let message = Message {
-                topic: self.form.topic.clone(),
-                payload,
                 qos: self.form.qos,
-                retained: false,
                 correlation: envelope.asker.correlation.clone(),
+                ..Message::list(&self.form.topic, payload)
             };
             self.in_flight = Some(envelope);
             return Some(message);

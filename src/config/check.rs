@@ -50,6 +50,7 @@ impl Check<'_> {
             batch: BatchLimits {
                 max_bytes: self.get(&items::BATCH_MAX_BYTES),
                 max_count: self.get(&items::BATCH_MAX_COUNT),
+                compression: self.get(&items::COMPRESSION),
             },
             keep_sent: self.get(&items::KEEP_SENT),
             commands,

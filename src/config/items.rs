@@ -11,6 +11,7 @@ use super::item::{Key, Setting, settings};
 use super::parse;
 use super::pem::{self, Kind};
 use super::secret::Secret;
+use crate::model::compression::Compression;
 
 settings! {
     INTERVAL_SECONDS: Duration {
@@ -36,6 +37,14 @@ settings! {
         parse: |text| parse::whole(text, 128..=100_000_000),
         takes: ["128", "100000000"],
         refuses: ["127", "100000001", "64k"],
+    }
+    COMPRESSION: Compression {
+        "main", "compression", "COMPRESSION", "none",
+        about: "`gzip`: each list as one gzip member, a tenth of the bytes and less; `batch_max_bytes` then counts those",
+        allowed: "one of none, gzip",
+        parse: parse::compression,
+        takes: ["gzip", "GZIP"],
+        refuses: ["zstd", "true", "gz"],
     }
     KEEP_SENT: Option<u64> {
         "main", "keep_sent", "KEEP_SENT", "",

@@ -11,6 +11,7 @@ use super::item::Refusal;
 use super::pem::Kind;
 use super::secret::Secret;
 use super::{COMMANDS, Version};
+use crate::model::compression::Compression;
 use crate::model::settings::{MAX_INTERVAL_SECONDS, parse_interval};
 use crate::model::topic::{self, Identity};
 
@@ -84,6 +85,14 @@ pub fn boolean(text: &str) -> Parsed<bool> {
     match text.to_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Refusal::NotAllowed),
+    }
+}
+
+pub fn compression(text: &str) -> Parsed<Compression> {
+    match text.to_lowercase().as_str() {
+        "none" => Ok(Compression::None),
+        "gzip" => Ok(Compression::Gzip),
         _ => Err(Refusal::NotAllowed),
     }
 }

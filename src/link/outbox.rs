@@ -128,13 +128,7 @@ mod tests {
 
     fn letter() -> Letter {
         Letter {
-            message: Message {
-                topic: "t".into(),
-                payload: Vec::new(),
-                qos: 1,
-                retained: false,
-                correlation: None,
-            },
+            message: Message::list("t", Vec::new()),
             patience: None,
             link: None,
         }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::compression::Compression;
 use crate::model::connection::{NoConnection, NoConnectionKind};
 
 /// A link with the time of its world.
@@ -22,6 +23,7 @@ fn rules() -> Rules {
         keep_alive: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(30),
         values: VALUES.into(),
+        compression: Compression::None,
         filters: vec!["all".into(), "mine".into()],
         status: None,
     }
@@ -29,13 +31,7 @@ fn rules() -> Rules {
 
 fn letter(topic: &str, bytes: usize, link: Option<u64>) -> Letter {
     Letter {
-        message: Message {
-            topic: topic.into(),
-            payload: vec![0; bytes],
-            qos: 1,
-            retained: false,
-            correlation: None,
-        },
+        message: Message::list(topic, vec![0; bytes]),
         patience: None,
         link,
     }

@@ -4,13 +4,16 @@
 //! its way, and what is the same in every object is rendered once. The format is the section
 //! "Measurements" of docs/protocol.md.
 
+mod list;
 mod many;
 
 use std::borrow::Cow;
 use std::io::Write;
 
+use crate::model::compression::Compression;
 use crate::model::stream_id::StreamId;
 use crate::model::topic::Identity;
+use list::{Draft, Mark, Packing};
 
 /// Fields that the program itself adds to every measurement.
 const RESERVED: [&str; 5] = [
@@ -34,6 +37,15 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// Measurements in one list.
     pub max_count: usize,
+    /// How the payload is packed.
+    pub compression: Compression,
+}
+
+impl BatchLimits {
+    /// Bytes of a list before it is packed.
+    pub fn unpacked(&self) -> usize {
+        self.compression.unpacked(self.max_bytes)
+    }
 }
 
 /// One entry of the stream: its ID, and its names and values in their order.
@@ -65,6 +77,7 @@ pub struct Oddities {
 pub struct Encoder {
     /// From the end of the ID to the end of `_app_name`.
     common: Vec<u8>,
+    packing: Packing,
     pub oddities: Oddities,
 }
 
@@ -85,6 +98,7 @@ impl Encoder {
         }
         Encoder {
             common,
+            packing: Packing::default(),
             oddities: Oddities::default(),
         }
     }
@@ -99,31 +113,24 @@ impl Encoder {
     where
         Fields: IntoIterator<Item = Field<'a>, IntoIter: Clone>,
     {
-        let mut entries = entries.into_iter().take(limits.max_count).peekable();
-        let first = entries.peek()?.id;
-        let mut batch = Batch {
-            payload: Vec::new(),
-            first,
-            last: first,
-            count: 0,
-        };
-        batch.payload.push(b'[');
-        for entry in entries {
-            let (length, before) = (batch.payload.len(), self.oddities);
-            if batch.count > 0 {
-                batch.payload.push(b',');
-            }
-            self.object(&mut batch.payload, entry.id, entry.fields.into_iter());
+        let room = self.packing.room(limits);
+        let mut draft = Draft::default();
+        for entry in entries.into_iter().take(limits.max_count) {
+            let is_first = draft.marks.is_empty();
+            draft.text.push(if is_first { b'[' } else { b',' });
+            self.object(&mut draft.text, entry.id, entry.fields.into_iter());
             // One byte is left for the closing bracket.
-            if batch.count > 0 && batch.payload.len() + 1 > limits.max_bytes {
-                batch.payload.truncate(length);
-                self.oddities = before;
+            if !is_first && draft.text.len() + 1 > room {
                 break;
             }
-            batch.last = entry.id;
-            batch.count += 1;
+            draft.marks.push(Mark {
+                id: entry.id,
+                end: draft.text.len(),
+                oddities: self.oddities,
+            });
         }
-        batch.payload.push(b']');
+        let (batch, oddities) = self.packing.close(draft, limits)?;
+        self.oddities = oddities;
         Some(batch)
     }
 
@@ -211,6 +218,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::list::tests::unpacked;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -218,6 +226,7 @@ mod tests {
     const WIDE: BatchLimits = BatchLimits {
         max_bytes: 1 << 20,
         max_count: 1000,
+        compression: Compression::None,
     };
 
     fn encoder() -> Encoder {
@@ -304,6 +313,7 @@ mod tests {
         let limits = BatchLimits {
             max_bytes: 1000,
             max_count: 10,
+            compression: Compression::None,
         };
         let mut encoder = encoder();
         let mut counts = Vec::new();
@@ -318,29 +328,36 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
-        fn lists_keep_all_entries_in_order_within_both_limits(
+        fn lists_keep_all_entries_in_order_within_all_limits(
             sizes in prop::collection::vec(0usize..300, 1..60),
             max_bytes in 128usize..2000,
             max_count in 1usize..20,
+            gzip in any::<bool>(),
+            noise in prop::collection::vec(b'!'..b'~', 600),
         ) {
-            let value = vec![b'v'; 300];
+            let compression = if gzip { Compression::Gzip } else { Compression::None };
             let entries = sizes
                 .iter()
                 .enumerate()
-                .map(|(n, size)| entry(n as u64 + 1, &[(b"a", &value[..*size])]));
+                .map(|(n, size)| entry(n as u64 + 1, &[(b"a", &noise[*size..2 * size])]));
             let mut encoder = encoder();
-            let limits = BatchLimits { max_bytes, max_count };
-            let mut seen = Vec::new();
-            while let Some(batch) = encoder.batch(entries.clone().skip(seen.len()), limits) {
+            let limits = BatchLimits { max_bytes, max_count, compression };
+            let mut seen = 0;
+            while let Some(batch) = encoder.batch(entries.clone().skip(seen), limits) {
+                let payload = unpacked(&batch.payload);
                 prop_assert!(batch.count <= max_count);
                 prop_assert!(batch.payload.len() <= max_bytes || batch.count == 1);
-                let list: Vec<HashMap<String, String>> = serde_json::from_slice(&batch.payload).unwrap();
+                prop_assert!(payload.len() <= limits.unpacked() || batch.count == 1);
+                let list: Vec<HashMap<String, String>> = serde_json::from_slice(&payload).unwrap();
                 prop_assert_eq!(list.len(), batch.count);
                 prop_assert_eq!(&list[0]["_id"], &batch.first.to_string());
                 prop_assert_eq!(&list[batch.count - 1]["_id"], &batch.last.to_string());
-                seen.extend(list.into_iter().map(|object| object["a"].len()));
+                for object in list {
+                    prop_assert_eq!(object["a"].len(), sizes[seen]);
+                    seen += 1;
+                }
             }
-            prop_assert_eq!(seen, sizes);
+            prop_assert_eq!(seen, sizes.len());
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::compression::Compression;
+
 /// A message to be published.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -11,6 +13,8 @@ pub struct Message {
     pub retained: bool,
     /// MQTT 5: correlation data of the request that this answers.
     pub correlation: Option<Vec<u8>>,
+    /// How the payload is packed, which MQTT 5 tells those who receive it.
+    pub compression: Compression,
 }
 
 impl Message {
@@ -22,6 +26,7 @@ impl Message {
             qos: 1,
             retained: false,
             correlation: None,
+            compression: Compression::None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! How many bytes a message has on the wire, so that none is sent that the broker would refuse.
 
+use super::compression::{Compression, properties};
 use super::message::{Message, Protocol};
 
 /// The number of bytes of the PUBLISH packet (MQTT 5, 3.3).
@@ -31,14 +32,24 @@ fn overhead(message: &Message, version: Protocol) -> usize {
         Protocol::V311 => 0,
         Protocol::V5 => {
             // Its code, its length, itself.
-            let bytes = message
+            let correlation = message
                 .correlation
                 .as_ref()
                 .map_or(0, |data| 3 + data.len());
+            let bytes = correlation + described(message.compression);
             varint_size(bytes) + bytes
         }
     };
     2 + message.topic.len() + identifier + properties
+}
+
+/// Bytes of the properties that tell how a payload is packed: the second has a name as well.
+fn described(compression: Compression) -> usize {
+    let (name, value) = properties::CONTENT_ENCODING;
+    match compression {
+        Compression::None => 0,
+        Compression::Gzip => 8 + properties::CONTENT_TYPE.len() + name.len() + value.len(),
+    }
 }
 
 fn varint_size(value: usize) -> usize {
@@ -58,6 +69,7 @@ mod tests {
             qos,
             retained: false,
             correlation: correlation.map(|length| vec![1; length]),
+            compression: Compression::None,
         }
     }
 

@@ -7,6 +7,7 @@ use paho_mqtt as paho;
 
 use super::{Attempt, gate};
 use crate::config::{Mqtt, Tls};
+use crate::model::compression::{Compression, properties};
 use crate::model::message::Message;
 use crate::model::message::Protocol;
 use crate::mqtt::tls;
@@ -76,14 +77,18 @@ pub fn message(message: Message) -> paho::Message {
         .payload(message.payload)
         .qos(message.qos)
         .retained(message.retained);
+    let mut told = paho::Properties::new();
+    // Cannot fail: the properties exist and take such values.
     if let Some(correlation) = message.correlation {
-        let mut properties = paho::Properties::new();
-        if properties
-            .push_binary(PropertyCode::CorrelationData, correlation)
-            .is_ok()
-        {
-            builder = builder.properties(properties);
-        }
+        drop(told.push_binary(PropertyCode::CorrelationData, correlation));
+    }
+    if message.compression == Compression::Gzip {
+        let (name, value) = properties::CONTENT_ENCODING;
+        drop(told.push_string(PropertyCode::ContentType, properties::CONTENT_TYPE));
+        drop(told.push_string_pair(PropertyCode::UserProperty, name, value));
+    }
+    if !told.is_empty() {
+        builder = builder.properties(told);
     }
     builder.finalize()
 }

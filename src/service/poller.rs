@@ -14,6 +14,7 @@ use super::{board::Board, tell::tell};
 use crate::bridge::{Action, Bridge, Input, Rules};
 use crate::config::Config;
 use crate::link::Letter;
+use crate::model::compression::Compression;
 use crate::model::failure::{Cause, Undelivered};
 use crate::model::message::Message;
 pub use requests::Requests;
@@ -22,6 +23,7 @@ pub struct Poller {
     bridge: Bridge,
     requests: Requests,
     topic: String,
+    compression: Compression,
     letters: Sender<Letter>,
     events: Receiver<Event>,
     shutdown: Shutdown,
@@ -51,6 +53,7 @@ impl Poller {
             bridge: Bridge::new(rules, crate::random::seed()),
             requests,
             topic,
+            compression: config.batch.compression,
             letters,
             events,
             shutdown,
@@ -84,7 +87,10 @@ impl Poller {
                     list,
                     patience,
                 } => self.hand_over(Letter {
-                    message: Message::list(&self.topic, list.payload),
+                    message: Message {
+                        compression: self.compression,
+                        ..Message::list(&self.topic, list.payload)
+                    },
                     patience: Some(patience),
                     link: Some(link),
                 }),

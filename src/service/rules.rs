@@ -22,6 +22,7 @@ pub fn link(config: &Config) -> Rules {
         keep_alive: mqtt.keep_alive,
         ack_timeout: mqtt.ack_timeout,
         values: mqtt.topics.values.clone(),
+        compression: config.batch.compression,
         filters: mqtt.topics.commands.to_vec(),
         status: mqtt
             .topics

@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 use super::support;
 
 /// Languages of blocks: each has a test that runs or checks it.
-const KNOWN: [&str; 7] = ["sh", "yaml", "json", "acl", "conf", "mosquitto", "redis"];
+const KNOWN: [&str; 8] = [
+    "sh",
+    "yaml",
+    "json",
+    "acl",
+    "conf",
+    "mosquitto",
+    "redis",
+    "python",
+];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,9 +1,11 @@
 //! What docs/protocol.md says of keys, payloads and commands.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use mqtt_handler::model::status::Record;
 use mqtt_handler::store;
+use serde_json::{Map, Value};
 
 use super::pages::{blocks, page, rows};
 use super::support::{World, wait_until};
@@ -54,6 +56,59 @@ fn the_example_of_a_payload_is_what_is_sent() {
     world.wait_for(list.len());
     let payload = world.receiver.lists().remove(0).payload;
     assert_eq!(String::from_utf8_lossy(&payload), *shown);
+}
+
+#[test]
+fn compressed_lists_are_read_as_printed() {
+    let world = World::new();
+    let folder = tempfile::tempdir().expect("folder");
+    let program = folder.path().join("measurements.py");
+    std::fs::write(&program, blocks(PAGE, "python").remove(0)).expect("program");
+    let shown = blocks(PAGE, "sh");
+    let lines = shown.iter().flat_map(|block| block.lines());
+    let recipes: Vec<&str> = lines.filter(|line| line.contains(" | ")).collect();
+    let address = format!("mosquitto_sub -h 127.0.0.1 -p {} -W 30 ", world.broker.port);
+    let mut running = Vec::new();
+    for recipe in &recipes {
+        let recipe = recipe.replace("mosquitto_sub ", &address);
+        let recipe = recipe.replace(" -t ", " -C 1 -t ");
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", &recipe]).current_dir(&folder);
+        running.push(shell.stdout(Stdio::piped()).spawn().expect("sh"));
+    }
+    // Whenever they have subscribed, the next list is there.
+    let _service = world.start_with(&[("COMPRESSION", "gzip")]);
+    let mut next = 1;
+    wait_until("the recipes have ended", || {
+        world.redis.fill(next, 10);
+        next += 10;
+        std::thread::sleep(Duration::from_millis(100));
+        let mut ended = running
+            .iter_mut()
+            .map(|child| child.try_wait().expect("status"));
+        ended.all(|status| status.is_some())
+    });
+    let texts: Vec<String> = running
+        .into_iter()
+        .map(|child| child.wait_with_output().expect("output").stdout)
+        .map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+        .collect();
+    assert_eq!(texts.len(), 2);
+    let list: Vec<Map<String, Value>> = serde_json::from_str(&texts[0]).expect("a list");
+    assert!(
+        list.iter()
+            .all(|measurement| measurement["temperature_celsius"] == "20.3")
+    );
+    let lines: Vec<Value> = texts[1]
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a measurement"))
+        .collect();
+    assert!(!list.is_empty() && !lines.is_empty());
+    assert!(
+        lines
+            .iter()
+            .all(|measurement| measurement["_device_uuid"] == "u1")
+    );
 }
 
 #[test]

@@ -224,13 +224,7 @@ impl World {
     ) {
         self.watch_hand_over(&list);
         let letter = Letter {
-            message: Message {
-                topic: "values".into(),
-                payload: list.payload,
-                qos: 1,
-                retained: false,
-                correlation: None,
-            },
+            message: Message::list("values", list.payload),
             patience: Some(patience),
             link: Some(link),
         };
@@ -274,11 +268,8 @@ impl World {
     pub fn command_replies(&mut self, bytes: usize, qos: i32) {
         let letter = Letter {
             message: Message {
-                topic: "response".into(),
-                payload: vec![b'r'; bytes],
                 qos,
-                retained: false,
-                correlation: None,
+                ..Message::list("response", vec![b'r'; bytes])
             },
             patience: None,
             link: None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mqtt_handler::model::compression::Compression;
 use mqtt_handler::model::measurement::BatchLimits;
 use mqtt_handler::{bridge, link};
 
@@ -168,6 +169,7 @@ impl Setup {
             keep_alive: self.keep_alive,
             ack_timeout: self.ack_timeout,
             values: "values".into(),
+            compression: self.batch.compression,
             filters: ["all", "own"][..self.subscriptions]
                 .iter()
                 .map(ToString::to_string)
@@ -207,6 +209,7 @@ impl Setup {
             batch: BatchLimits {
                 max_bytes: random.pick(&[600, 3000, 65536]),
                 max_count: random.pick(&[1, 4, 20, 100]),
+                compression: Compression::None,
             },
             keep_sent: random.percent(30).then(|| random.pick(&[0, 3, 30])),
             room: None,

@@ -32,6 +32,7 @@ struct Shared {
     /// So many connections are still to be cut at their first byte.
     to_be_cut: AtomicU64,
     recorded: Mutex<Option<Vec<u8>>>,
+    passed: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -56,6 +57,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             to_be_cut: AtomicU64::new(0),
             recorded: Mutex::new(None),
+            passed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let with = shared.clone();
@@ -101,6 +103,11 @@ impl Proxy {
     /// Connections accepted so far, those that only look whether somebody listens included.
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that have come, from both sides.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
     }
 
     /// Records from now on what goes towards the server.
@@ -216,6 +223,7 @@ fn pump(mut from: TcpStream, into: TcpStream, upward: bool, shared: &Arc<Shared>
             break;
         }
         passed += count as u64;
+        shared.passed.fetch_add(count as u64, Ordering::Relaxed);
         if upward {
             if let Some(recorded) = shared.recorded.lock().expect("recorded").as_mut() {
                 recorded.extend_from_slice(&buffer[..count]);

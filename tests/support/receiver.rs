@@ -2,6 +2,7 @@
 //! of the broker.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -226,13 +227,26 @@ impl Seen {
     }
 }
 
+/// A list of measurements as it was before compression, if it is compressed.
+pub fn unpacked(payload: &[u8]) -> Vec<u8> {
+    let mut list = Vec::new();
+    if payload.starts_with(&[0x1f, 0x8b]) {
+        let mut members = flate2::read::MultiGzDecoder::new(payload);
+        members.read_to_end(&mut list).expect("one gzip member");
+    } else {
+        list.extend_from_slice(payload);
+    }
+    list
+}
+
 /// The IDs in a list of measurements.
 pub fn ids_of(payload: &[u8]) -> Vec<(u64, u64)> {
     #[derive(serde::Deserialize)]
     struct Measurement {
         _id: String,
     }
-    let list: Vec<Measurement> = serde_json::from_slice(payload).expect("a list of measurements");
+    let list = unpacked(payload);
+    let list: Vec<Measurement> = serde_json::from_slice(&list).expect("a list of measurements");
     list.iter()
         .map(|measurement| {
             let (ms, seq) = measurement._id.split_once('-').expect("an ID");

@@ -1,10 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::compression::Compression;
 
 const FULL: BatchLimits = BatchLimits {
     max_bytes: 65536,
     max_count: 1000,
+    compression: Compression::None,
 };
 const WORDS: [Cause; 2] = [Cause::Refused, Cause::TooLarge { limit: None }];
 

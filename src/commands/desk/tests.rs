@@ -1,6 +1,7 @@
 use super::*;
 use crate::commands::limits::MAX_REQUEST;
 use crate::commands::world::{World, all};
+use crate::model::compression::Compression;
 use crate::model::failure::Cause;
 
 struct Office {
@@ -19,6 +20,7 @@ impl Office {
         let limits = BatchLimits {
             max_bytes: 10_000,
             max_count: 50,
+            compression: Compression::None,
         };
         Office {
             desk: Desk::new(all(), limits, "values", form),

@@ -84,7 +84,7 @@ impl Context for Outside {
         read: usize,
         limits: BatchLimits,
     ) -> Result<Option<(Batch, usize)>, String> {
-        let page = self.twice(|store| store.range(range, read, limits.max_bytes))?;
+        let page = self.twice(|store| store.range(range, read, limits.unpacked()))?;
         let batch = self.encoder.batch(page.entries(), limits);
         Ok(batch.map(|batch| (batch, page.len())))
     }

@@ -112,7 +112,7 @@ impl Requests {
 /// Bytes of entries as Redis sends them that make a full list: an empty name with an empty value
 /// has twice the bytes there.
 fn page_bytes(limits: BatchLimits) -> usize {
-    limits.max_bytes.saturating_mul(2)
+    limits.unpacked().saturating_mul(2)
 }
 
 fn looked(look: store::Look) -> Look {
