@@ -14,6 +14,7 @@
 
 pub mod account;
 mod answers;
+mod catch_up;
 mod cursor;
 pub mod delivery;
 mod list_size;
@@ -21,6 +22,7 @@ mod losses;
 mod messages;
 pub mod notice;
 mod overview;
+mod pace;
 mod pages;
 mod pausing;
 mod redis_side;
@@ -62,6 +64,8 @@ pub struct Rules {
     pub batch: BatchLimits,
     /// Trim the stream to this many sent entries; `None`: never.
     pub keep_sent: Option<u64>,
+    /// Bytes of payload a second while more waits than one list takes; 0: no limit.
+    pub catch_up: u64,
     /// For the acknowledgement of a list.
     pub ack_timeout: Duration,
     /// The topic of the measurements, for what is told.
@@ -118,7 +122,7 @@ impl Bridge {
             counting: None,
             settings: Settings::new(rules.interval),
             reading: Reading::default(),
-            pausing: Pausing::default(),
+            pausing: Pausing::new(rules.catch_up),
             overview: Overview::default(),
             rules,
         }

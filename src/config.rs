@@ -38,6 +38,8 @@ pub struct Config {
     pub batch: BatchLimits,
     /// Trim the stream to this many sent entries after each confirmation; `None`: never.
     pub keep_sent: Option<u64>,
+    /// Bytes of payload a second while more waits than one list takes; 0: no limit.
+    pub catch_up: u64,
     pub commands: Permissions,
     pub identity: Identity,
     pub redis: Redis,

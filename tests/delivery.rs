@@ -3,11 +3,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::receiver::{first_arrivals, ids_of};
+use support::proxy::Proxy;
+use support::receiver::{Arrived, first_arrivals, ids_of};
 use support::stream::consecutive;
-use support::{World, wait_until};
+use support::{World, holds_within, wait_until};
 
 #[test]
 fn a_backlog_arrives_once_each_in_order_within_both_bounds() {
@@ -189,4 +190,86 @@ fn memory_does_not_grow_with_the_backlog() {
         "{small} KiB at 10,000, {large} KiB at 1,000,000"
     );
     assert!(large < 24 * 1024, "{large} KiB");
+}
+
+/// Bytes a second over the last ten seconds, but for the list that begins them.
+fn rate(lists: &[Arrived]) -> Option<f64> {
+    let last = lists.last()?.at;
+    let span = |list: &Arrived| last.duration_since(list.at).as_secs_f64();
+    let first = lists.iter().rposition(|list| span(list) >= 10.0)?;
+    let bytes: usize = lists[first + 1..]
+        .iter()
+        .map(|list| list.payload.len())
+        .sum();
+    Some(bytes as f64 / span(&lists[first]))
+}
+
+#[test]
+fn a_backlog_is_sent_at_the_rate_that_is_set_over_any_number_of_connections() {
+    const RATE: f64 = 20_000.0;
+    const LIST: usize = 4000;
+    let world = World::new();
+    world.redis.fill(1, 20_000);
+    let proxy = Proxy::start(world.broker.port);
+    let port = proxy.port.to_string();
+    let service = world.start_with(&[
+        ("MQTT_PORT", &port),
+        ("BATCH_MAX_BYTES", "4000"),
+        ("CATCH_UP_BYTES_PER_SECOND", "20000"),
+    ]);
+    for lists in [10, 20, 30] {
+        wait_until("some lists have come", || {
+            world.receiver.lists().len() >= lists
+        });
+        proxy.cut();
+    }
+    wait_until("a command is answered meanwhile", || {
+        let request = r#"{"command":"get_config","key":"k"}"#;
+        world
+            .receiver
+            .publish("iot-projekt/device/u1/request", request, false);
+        holds_within(Duration::from_millis(300), || {
+            !world.receiver.replies().is_empty()
+        })
+    });
+    let kept = holds_within(Duration::from_secs(40), || {
+        rate(&world.receiver.lists()).is_some_and(|bytes| (bytes / RATE - 1.0).abs() < 0.05)
+    });
+    let lists = world.receiver.lists();
+    assert!(kept, "{:?} bytes a second", rate(&lists));
+    // Full lists, and never more than one ahead of the rate. One is for what is late on its way.
+    assert!(
+        lists[5..]
+            .iter()
+            .all(|list| list.payload.len() > LIST - 200)
+    );
+    for (nth, from) in lists.iter().enumerate() {
+        let mut bytes = 0;
+        for to in &lists[nth..] {
+            bytes += to.payload.len();
+            let time = to.at.duration_since(from.at).as_secs_f64();
+            assert!(
+                bytes as f64 <= RATE * time * 1.02 + 2.0 * LIST as f64,
+                "{bytes} in {time} s"
+            );
+        }
+    }
+    service.wait_for_log(" to go");
+}
+
+#[test]
+fn that_more_comes_in_than_may_be_sent_is_warned_about() {
+    let world = World::new();
+    world.redis.fill(1, 3000);
+    let service = world.start_with(&[("CATCH_UP_BYTES_PER_SECOND", "2000")]);
+    let mut next = 3001;
+    let begun = Instant::now();
+    while service.count_log("more comes in than is sent") == 0 {
+        assert!(begun.elapsed() < support::PATIENCE, "{:?}", service.log());
+        // About 6 kB in a tenth of a second.
+        world.redis.fill(next, 50);
+        next += 50;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(service.count_log("ERROR"), 0);
 }

@@ -236,6 +236,7 @@ impl Bridge {
             _ => CursorState::Foreign,
         };
         self.delivery.rewind(id);
+        self.overview.forget_catch_up();
         let (accounted, seen) = position.map_or((None, None), |p| (p.accounted, p.seen));
         if accounted.is_some() {
             // What was lost after that is found again from there.

@@ -87,6 +87,13 @@ pub enum Notice {
         sent: u64,
         left: Option<u64>,
         per_second: f64,
+        /// Until it is done.
+        seconds: Option<u64>,
+    },
+    /// More comes in than the configured rate lets out, both in measurements a second.
+    TooSlow {
+        comes: f64,
+        goes: f64,
     },
     CaughtUp(u64),
     BufferFills {
@@ -153,6 +160,7 @@ impl Notice {
             | Notice::CursorGone
             | Notice::SecondInstance
             | Notice::TrimRefused(_)
+            | Notice::TooSlow { .. }
             | Notice::NotUtf8
             | Notice::DoubleField => Level::Warn,
             Notice::BufferFills { percent } if *percent < 95.0 => Level::Warn,
@@ -208,9 +216,10 @@ impl fmt::Display for Notice {
                 f,
                 "a measurement holds a field twice; the last value is sent (told once)"
             ),
-            Notice::CatchingUp { .. } | Notice::CaughtUp(_) | Notice::BufferFills { .. } => {
-                self.write_progress(f)
-            }
+            Notice::CatchingUp { .. }
+            | Notice::TooSlow { .. }
+            | Notice::CaughtUp(_)
+            | Notice::BufferFills { .. } => self.write_progress(f),
             _ => self.write_redis(f),
         }
     }
@@ -246,20 +255,25 @@ impl Notice {
                 sent,
                 left,
                 per_second,
+                seconds,
             } => {
                 let left_words = left.map_or("an unknown number".to_string(), |n| n.to_string());
                 write!(
                     f,
                     "catching up: {sent} measurements sent, {left_words} left, {per_second:.0} a second"
                 )?;
-                match left {
-                    Some(n) if *per_second >= 1.0 => {
-                        let time = crate::model::status::seconds((*n as f64 / per_second) as u64);
+                match seconds {
+                    Some(seconds) => {
+                        let time = crate::model::status::seconds(*seconds);
                         write!(f, ", about {time} to go")
                     }
-                    _ => Ok(()),
+                    None => Ok(()),
                 }
             }
+            Notice::TooSlow { comes, goes } => write!(
+                f,
+                "more comes in than is sent, {comes:.1} against {goes:.1} measurements a second: what waits grows (see main.catch_up_bytes_per_second)"
+            ),
             Notice::CaughtUp(sent) => {
                 write!(f, "caught up: {sent} measurements sent since the start")
             }

@@ -4,6 +4,7 @@
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
+use super::catch_up::{Behind, CatchUp, Mark};
 use super::cursor::Pending;
 use super::delivery::Span;
 use super::notice::Notice;
@@ -21,8 +22,6 @@ const WRITE: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Numbers that run all the time are shown so often.
 const SHOW: Duration = Duration::from_millis(500);
-/// Lines about a catch-up.
-const TELL: Duration = Duration::from_secs(10);
 /// Percent of `maxmemory` at which a line warns, each once.
 const FULL: [f64; 2] = [80.0, 95.0];
 
@@ -69,7 +68,7 @@ pub struct Overview {
     looked: Option<Instant>,
     shown: Showing,
     written: Written,
-    catch_up: Option<CatchUp>,
+    catch_up: CatchUp,
     once: Once,
 }
 
@@ -97,12 +96,6 @@ struct Written {
     touched: bool,
     /// Looked at and written for the last time.
     end: (bool, bool),
-}
-
-#[derive(Debug)]
-struct CatchUp {
-    told: Instant,
-    sent: u64,
 }
 
 impl Overview {
@@ -203,35 +196,29 @@ impl Overview {
         self.written.end.1 = self.written.end.0;
     }
 
+    /// The cursor was set: what waits is another backlog.
+    pub fn forget_catch_up(&mut self) {
+        self.catch_up = CatchUp::default();
+    }
+
     /// What was written may have been lost with the connection.
     pub fn forget_written(&mut self) {
         (self.written.last, self.seen, self.looked) = (None, None, None);
     }
 
-    /// Tells how a catch-up goes on. `behind`: more waits than one list takes.
-    pub fn tell_catch_up(&mut self, now: Instant, behind: bool, pausing: bool) {
-        let sent = self.counters.sent_measurements;
-        let left = match self.backlog {
-            Some(Waiting::Exactly(count)) => Some(count),
-            _ => None,
+    /// Tells how a catch-up goes on. `behind`: more waits than one list takes. `limit`:
+    /// measurements a second, where they are held back to that.
+    pub fn tell_catch_up(&mut self, now: Instant, behind: Behind, limit: Option<f64>) {
+        let mark = Mark {
+            at: now,
+            sent: self.counters.sent_measurements,
+            left: match self.backlog {
+                Some(Waiting::Exactly(count)) => Some(count),
+                _ => None,
+            },
         };
-        match &mut self.catch_up {
-            None if behind => self.catch_up = Some(CatchUp { told: now, sent }),
-            Some(last) if behind && now.saturating_duration_since(last.told) >= TELL => {
-                let time = now.saturating_duration_since(last.told).as_secs_f64();
-                let per_second = (sent - last.sent) as f64 / time;
-                self.catch_up = Some(CatchUp { told: now, sent });
-                self.notices.put(Notice::CatchingUp {
-                    sent,
-                    left,
-                    per_second,
-                });
-            }
-            Some(_) if !behind && !pausing => {
-                self.catch_up = None;
-                self.notices.put(Notice::CaughtUp(sent));
-            }
-            _ => {}
+        for notice in self.catch_up.tell(mark, behind, limit) {
+            self.notices.put(notice);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::catch_up::Behind;
 use super::cursor::CursorState;
 use super::losses::Seen;
 use super::messages::{Look, Page};
@@ -116,8 +117,13 @@ impl Bridge {
             }
             None => self.reading.more,
         };
-        let sending = self.sending(now);
-        self.overview
-            .tell_catch_up(now, behind && sending, !sending && behind);
+        let behind = match (behind, self.sending(now)) {
+            (false, _) => Behind::No,
+            (true, true) => Behind::Yes,
+            (true, false) => Behind::Paused,
+        };
+        let limit = self.pausing.pace.limit();
+        let limit = limit.map(|bytes| bytes / self.reading.bytes_per_entry.max(1) as f64);
+        self.overview.tell_catch_up(now, behind, limit);
     }
 }

@@ -1,8 +1,9 @@
-//! Why nothing is sent for a while: the broker refuses, the device is about to reboot, or the end
-//! was asked for.
+//! Why nothing is sent for a while: the broker refuses, the device is about to reboot, the end was
+//! asked for, or a backlog is sent at a limited rate.
 
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use crate::model::backoff::Backoff;
 use crate::model::failure::Cause;
 
@@ -32,22 +33,24 @@ pub enum Pause {
 #[derive(Debug)]
 pub struct Pausing {
     pub pause: Pause,
+    /// Holds back what was read; reading goes on.
+    pub pace: Pace,
     refusals: Backoff,
     /// Lists in a row that the broker has refused for what they hold.
     refused_in_a_row: u32,
 }
 
-impl Default for Pausing {
-    fn default() -> Pausing {
+impl Pausing {
+    /// `catch_up`: bytes a second while a backlog is sent; 0: no limit.
+    pub fn new(catch_up: u64) -> Pausing {
         Pausing {
             pause: Pause::No,
+            pace: Pace::new(catch_up),
             refusals: Backoff::default(),
             refused_in_a_row: 0,
         }
     }
-}
 
-impl Pausing {
     pub fn is_paused(&self, now: Instant) -> bool {
         match self.pause {
             Pause::No => false,

@@ -37,8 +37,8 @@ impl Bridge {
         if let Some(counting) = &self.counting {
             return Some(counting.request());
         }
-        (self.sending(now) && self.pushes() && !self.delivery.in_flight())
-            .then(|| self.await_request(now))
+        let idle = self.reading.list.is_none() && !self.delivery.in_flight();
+        (self.sending(now) && self.pushes() && idle).then(|| self.await_request(now))
     }
 
     /// What comes before the next page.
@@ -133,6 +133,9 @@ impl Bridge {
         let mut due = vec![self.redis.due(now)];
         due.extend(self.overview.notices.due());
         due.extend(self.pausing.until().filter(|until| *until > now));
+        if self.reading.list.is_some() {
+            due.extend(self.pausing.pace.until(now));
+        }
         if self.redis.is_up() {
             // What cannot be asked for must not be waited for either.
             let known = self.cursor.is_known();

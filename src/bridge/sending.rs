@@ -17,10 +17,10 @@ impl Bridge {
         let may_go = self.sending(now)
             && !self.delivery.in_flight()
             && (self.cursor.save == Pending::No || self.cursor.save.due_at().is_some());
-        if !may_go {
+        if !may_go || self.reading.list.is_none() || !self.pausing.pace.may_go(now) {
             return None;
         }
-        if self.reading.list.is_some() && self.delivery.needs_probe() {
+        if self.delivery.needs_probe() {
             return Some(self.publish_probe(link));
         }
         let list = self.reading.list.take()?;
@@ -37,6 +37,7 @@ impl Bridge {
             self.failed(now, &Undelivered::new(cause, reason));
             return Some(Action::Wait(now));
         }
+        self.pausing.pace.sent(now, span.bytes, self.reading.more);
         self.tell(Notice::Sending {
             count: span.count,
             first: span.first,

@@ -53,6 +53,7 @@ impl Check<'_> {
                 compression: self.get(&items::COMPRESSION),
             },
             keep_sent: self.get(&items::KEEP_SENT),
+            catch_up: self.get(&items::CATCH_UP_BYTES_PER_SECOND),
             commands,
             redis: self.redis(),
             mqtt: self.mqtt(&identity),

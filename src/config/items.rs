@@ -46,6 +46,14 @@ settings! {
         takes: ["gzip", "GZIP"],
         refuses: ["zstd", "true", "gz"],
     }
+    CATCH_UP_BYTES_PER_SECOND: u64 {
+        "main", "catch_up_bytes_per_second", "CATCH_UP_BYTES_PER_SECOND", "0",
+        about: "bytes of payload a second while more waits than one list takes; 0: no limit",
+        allowed: "a whole number from 0 to 1000000000",
+        parse: |text| parse::whole(text, 0..=1_000_000_000),
+        takes: ["1", "1000000000"],
+        refuses: ["-1", "1000000001", "1.5", "10k"],
+    }
     KEEP_SENT: Option<u64> {
         "main", "keep_sent", "KEEP_SENT", "",
         about: "sent measurements that stay in the stream; empty: never trim",

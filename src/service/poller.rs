@@ -46,6 +46,7 @@ impl Poller {
             interval: config.interval,
             batch: config.batch,
             keep_sent: config.keep_sent,
+            catch_up: config.catch_up,
             ack_timeout: config.mqtt.ack_timeout,
             topic: topic.clone(),
         };

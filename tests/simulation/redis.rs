@@ -254,11 +254,15 @@ impl World {
             }),
             limits,
         );
+        let count_in_list = list.as_ref().map_or(0, |list| list.count);
+        let at_end = found.len() < count && !cut;
+        let more = found.len() > count_in_list || !at_end;
+        self.watch_page(more);
         Ok(Answer::Page(Page {
             settings,
             stream: with_state.then_some(stream),
             entries: found.len(),
-            at_end: found.len() < count && !cut,
+            at_end,
             list,
             oddities: self.encoder.oddities,
         }))

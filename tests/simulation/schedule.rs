@@ -142,6 +142,8 @@ pub struct Setup {
     pub keep_sent: Option<u64>,
     /// Redis has room for so many.
     pub room: Option<usize>,
+    /// Bytes of payload a second while a backlog is sent; 0: no limit.
+    pub catch_up: u64,
     pub ack_timeout: Duration,
     pub keep_alive: Duration,
     /// Measurements that wait at first, and how often one more comes.
@@ -156,6 +158,7 @@ impl Setup {
             interval: self.interval,
             batch: self.batch,
             keep_sent: self.keep_sent,
+            catch_up: self.catch_up,
             ack_timeout: self.ack_timeout,
             topic: "values".into(),
         }
@@ -213,6 +216,7 @@ impl Setup {
             },
             keep_sent: random.percent(30).then(|| random.pick(&[0, 3, 30])),
             room: None,
+            catch_up: 0,
             ack_timeout: Duration::from_secs(random.pick(&[3, 3, 10, 30])),
             keep_alive: Duration::from_secs(random.pick(&[5, 5, 20, 60])),
             backlog: random.pick(&[0, 5, 60, 150]),
@@ -232,7 +236,11 @@ pub struct Plan {
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut random = Random::new(seed ^ 0x5851_F42D_4C95_7F2D);
-        let mut setup = Setup::random(&mut random);
+        let mut setup = Setup {
+            // Of its own, so that a seed stays what it was.
+            catch_up: Random::new(seed ^ 0xD1B5_4A32_D192_ED03).pick(&[0, 0, 0, 2000, 20_000]),
+            ..Setup::random(&mut random)
+        };
         let count = random.pick(&[1, 2, 3, 4, 6, 9]);
         let mut faults: Vec<Planned> = (0..count).map(|_| planned(&mut random)).collect();
         if random.percent(20) {

@@ -139,7 +139,14 @@ impl World {
             Limit::Closes(_) | Limit::Says(_) => Duration::from_secs(180),
             _ => Duration::ZERO,
         };
-        Duration::from_secs(75) + slow + limit + poison.sum::<Duration>()
+        // All of it twice: a cursor may be set back, and what is not confirmed is paid for, too.
+        let bytes: usize = self.ledger.facts.iter().map(|fact| 150 + fact.pad).sum();
+        let pace = match setup.catch_up {
+            0 => 0.0,
+            rate => 2.0 * bytes as f64 / rate as f64,
+        };
+        let pace = Duration::from_secs_f64(pace);
+        Duration::from_secs(75) + slow + limit + pace + poison.sum::<Duration>()
     }
 
     /// What is not yet as it should be; `None`: nothing.

@@ -24,6 +24,8 @@ use crate::world::World;
 const OBEYED: Duration = Duration::from_millis(1300);
 /// On a line that is good for so long, measurements flow.
 const GOOD: Duration = Duration::from_secs(20);
+/// Seconds that a list may be late without loss for the next one.
+const LATE: f64 = 0.051;
 /// What may happen within ten seconds.
 const ACTIONS: u64 = 2500;
 /// To find a limit that the broker does not name takes some connections, of five lines each.
@@ -53,6 +55,7 @@ pub struct Watch {
     five_failed: bool,
     old_worked: bool,
     window: Window,
+    pace: Pace,
     disabled_since: Option<Instant>,
 }
 
@@ -73,6 +76,15 @@ struct Foreign {
     new: bool,
     /// What was confirmed, and what passed over, before it was set.
     before: Vec<(bool, bool)>,
+}
+
+/// What `catch_up_bytes_per_second` allows.
+#[derive(Default)]
+struct Pace {
+    /// There was more behind the list that was read last.
+    more: bool,
+    /// Before this no list may go.
+    from: Option<Instant>,
 }
 
 struct Window {
@@ -107,6 +119,7 @@ impl Watch {
                 arrivals: 0,
                 lines: 0,
             },
+            pace: Pace::default(),
             disabled_since: None,
         }
     }
@@ -214,6 +227,7 @@ impl World {
             let what = format!("{} measurements, {bytes} bytes", list.count);
             self.ledger.broken("4 never larger than allowed", what);
         }
+        self.watch_pace(list);
         let off = self.redis.data.enabled == Raw::Text("0".into());
         let since = self.watch.disabled_since;
         self.watch.disabled_since = if off { since.or(Some(self.now)) } else { None };
@@ -229,6 +243,29 @@ impl World {
             let what = format!("nothing arrived in {good:?}");
             self.ledger.broken("5 a good line is used", what);
         }
+    }
+
+    /// A list was read. `more`: there is more behind it.
+    pub fn watch_page(&mut self, more: bool) {
+        self.watch.pace.more = more;
+    }
+
+    /// No burst is larger than one list, over any number of connections.
+    fn watch_pace(&mut self, list: &Batch) {
+        let rate = self.plan.setup.catch_up;
+        if rate == 0 || list.count == 0 {
+            return;
+        }
+        let now = self.now;
+        let early = self.watch.pace.from.filter(|from| now < *from);
+        if let Some(from) = early {
+            let what = format!("a list {:?} too early", from - now);
+            self.ledger.broken("7 a backlog goes at its pace", what);
+        }
+        // A list that went late lets the next one go that much earlier.
+        let owed = list.payload.len() as f64 / rate as f64 - LATE;
+        let owed = Duration::from_secs_f64(owed.max(0.0));
+        self.watch.pace.from = self.watch.pace.more.then(|| now + owed);
     }
 
     pub fn refused_a_save(&mut self, request: &Request) {
@@ -492,6 +529,8 @@ impl World {
     }
 
     pub fn watch_start(&mut self) {
+        // A new process knows of no debt.
+        self.watch.pace = Pace::default();
         (self.watch.five_failed, self.watch.old_worked) = (false, false);
         self.ledger.old_version_is_right = false;
     }

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Action, Answer, Input, Look, Page, RedisFailure, Rules};
 use super::*;
+use crate::model::compression::Compression;
 use crate::model::measurement::{Batch, BatchLimits};
 use crate::model::settings::RawSettings;
 use crate::model::stream::{Remembered, Saved};
@@ -27,8 +28,10 @@ impl World {
             batch: BatchLimits {
                 max_bytes: 1000,
                 max_count: 10,
+                compression: Compression::None,
             },
             keep_sent: None,
+            catch_up: 0,
             ack_timeout: INTERVAL,
             topic: "values".into(),
         };

@@ -85,6 +85,11 @@ fn losses(mark: &str) -> Vec<Notice> {
             sent: 0,
             left: Some(0),
             per_second: 0.0,
+            seconds: Some(0),
+        },
+        Notice::TooSlow {
+            comes: 0.0,
+            goes: 0.0,
         },
         Notice::CaughtUp(0),
         Notice::BufferFills { percent: 99.0 },
