@@ -14,6 +14,7 @@
 
 pub mod account;
 mod answers;
+mod buffer;
 mod catch_up;
 mod cursor;
 pub mod delivery;
@@ -204,7 +205,8 @@ impl Bridge {
             backlog: self.overview.backlog,
             oldest: self.overview.oldest,
             counters: self.overview.counters,
-            redis_used_percent: self.overview.used_percent,
+            redis_used_percent: self.overview.buffer.used_percent,
+            redis_full_in: self.overview.buffer.full_in,
             ended: self.pausing.is_ending(),
         }
     }

@@ -35,6 +35,7 @@ use sizes::Sizes;
 
 pub use keys::Within;
 pub use page::Page;
+pub use server::Memory;
 
 pub const VALUES: &str = "measurement:values";
 pub const ENABLED: &str = "mqtt_sender:enabled";

@@ -44,17 +44,21 @@ fn fill_up(redis: &Redis) {
     while sensor_writes(redis) {}
 }
 
+/// What the binary says when it is asked for something else than its service.
+fn asked(world: &World, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = support::service::command();
+    command.envs(world.settings()).args(arguments);
+    let output = command.output().expect("the binary");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (text, output.status.code())
+}
+
 /// `--status` says how it stands.
 fn status_answers(world: &World) {
-    let mut command = support::service::command();
-    for (name, value) in world.settings() {
-        command.env(name, value);
-    }
-    let output = command.arg("--status").output().expect("--status");
-    let text = String::from_utf8_lossy(&output.stdout);
+    let (text, code) = asked(world, &["--status"]);
     assert!(
-        text.contains("backlog") && output.status.code() != Some(2),
-        "{output:?}"
+        text.contains("backlog") && code != Some(2),
+        "{code:?} {text}"
     );
 }
 
@@ -148,4 +152,140 @@ fn a_service_that_starts_at_a_full_redis_sends_as_well() {
     wait_until("the rest is trimmed", || length(&world.redis) <= 20);
     status_answers(&world);
     assert_eq!(service.count_log("ERROR"), service.count_log("% full"));
+}
+
+/// Writes until so many percent of the memory are used.
+fn fill_to(redis: &Redis, percent: f64) {
+    let mut connection = redis.connection();
+    loop {
+        let info: String = redis::cmd("INFO")
+            .arg("memory")
+            .query(&mut connection)
+            .expect("INFO");
+        let number = |name: &str| -> f64 {
+            let value = info.lines().find_map(|line| line.strip_prefix(name));
+            value.and_then(|n| n.parse().ok()).expect(name)
+        };
+        if 100.0 * number("used_memory:") / number("maxmemory:") >= percent {
+            return;
+        }
+        let mut pipe = redis::pipe();
+        for _ in 0..50 {
+            pipe.cmd("XADD")
+                .arg("measurement:values")
+                .arg(&["*", "temperature_celsius", &"x".repeat(300)])
+                .ignore();
+        }
+        pipe.query::<()>(&mut connection).expect("XADD");
+    }
+}
+
+#[test]
+fn a_filling_redis_is_told_once_a_limit_with_the_time_that_is_left() {
+    let mut world = World::new();
+    world.redis = Redis::start(&LIMIT);
+    world.broker.stop();
+    let topic = ("MQTT_TOPIC_STATUS", "iot-projekt/device/u1/status");
+    let service = world.start_with(&[topic]);
+    service.wait_for_log("connected to Redis");
+    wait_until("the status is written", || {
+        world.redis.command(&["EXISTS", "mqtt_sender:status"])
+    });
+    let told = |level: &str| {
+        let lines = service.log();
+        let line = |line: &&String| line.contains(level) && line.contains("% full (maxmemory)");
+        lines.iter().filter(line).cloned().collect::<Vec<_>>()
+    };
+    fill_to(&world.redis, 82.0);
+    wait_until("it is warned", || told("WARN").len() == 1);
+    let line = told("WARN").remove(0);
+    assert!(
+        line.contains("; at the present rate that is in about "),
+        "{line}"
+    );
+    let field = |name: &str| -> f64 {
+        let text: Option<String> = world.redis.command(&["HGET", "mqtt_sender:status", name]);
+        text.and_then(|text| text.parse().ok()).unwrap_or(-1.0)
+    };
+    wait_until("the record tells it", || {
+        (80.0..95.0).contains(&field("redis_used_percent"))
+    });
+    assert!(field("redis_full_in_seconds") >= 0.0);
+    let (text, _) = asked(&world, &["--status"]);
+    assert!(text.contains("% of maxmemory, full in about"), "{text}");
+    let (text, _) = asked(&world, &["--status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for name in ["redis_used_percent", "redis_full_in_seconds"] {
+        assert!(json[name].is_number(), "{json}");
+    }
+    fill_to(&world.redis, 96.0);
+    wait_until("it is an error", || told("ERROR").len() == 1);
+    // The same on the status topic.
+    world.broker.start_again();
+    let announced = || world.receiver.messages(topic.1);
+    wait_until("it is announced", || !announced().is_empty());
+    let status: serde_json::Value =
+        serde_json::from_slice(&announced()[0].payload).expect("the status");
+    assert!(
+        status["redis_used_percent"].as_f64() >= Some(95.0)
+            && status.get("redis_full_in_seconds").is_some(),
+        "{status}"
+    );
+    // Clearly below and up again: it is told again.
+    world.broker.stop();
+    world
+        .redis
+        .command::<u64>(&["XTRIM", "measurement:values", "MAXLEN", "100"]);
+    wait_until("the record tells it", || field("redis_used_percent") < 75.0);
+    fill_to(&world.redis, 82.0);
+    wait_until("it is warned again", || told("WARN").len() == 2);
+    assert_eq!(told("ERROR").len(), 1);
+}
+
+#[test]
+fn check_says_what_it_means_that_there_is_no_limit_or_an_eviction() {
+    let mut world = World::new();
+    let check = |world: &World| asked(world, &["--check"]);
+    let (text, code) = check(&world);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("warn  Redis: there is no maxmemory: "),
+        "{text}"
+    );
+    world.redis = Redis::start(&["--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru"]);
+    let (text, _) = check(&world);
+    assert!(text.contains(" of 20 MiB used (maxmemory)"), "{text}");
+    assert!(
+        text.contains("warn  Redis: maxmemory-policy is allkeys-lru"),
+        "{text}"
+    );
+}
+
+#[test]
+fn who_may_not_ask_for_the_memory_is_served_as_well() {
+    let world = World::new();
+    world.redis.command::<()>(&[
+        "ACL", "SETUSER", "sender", "on", ">pw", "~*", "+@all", "-info", "-config", "-memory",
+    ]);
+    let user = [("REDIS_USERNAME", "sender"), ("REDIS_PASSWORD", "pw")];
+    world.redis.fill(1, 3000);
+    let service = world.start_with(&user);
+    world.wait_for(3000);
+    world.redis.wait_for_cursor("(3000-0");
+    wait_until("the status is written", || {
+        let used: Option<String> =
+            world
+                .redis
+                .command(&["HGET", "mqtt_sender:status", "redis_used_percent"]);
+        used.as_deref() == Some("")
+    });
+    assert_eq!(service.count_log("WARN  poller"), 0, "{:?}", service.log());
+    let mut command = support::service::command();
+    command.envs(world.settings()).envs(user).arg("--check");
+    let output = command.output().expect("the binary");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("may not ask for its memory"),
+        "{text}"
+    );
 }

@@ -219,6 +219,22 @@ fn a_stream_with_older_entries_than_it_ever_had_is_not_trimmed() {
 }
 
 #[test]
+fn a_look_at_the_memory_costs_no_round_trip_of_its_own() {
+    let redis = Redis::start(&["--maxmemory", "100mb"]);
+    redis.fill(1, 1);
+    let mut store = store(&redis);
+    store.look(id(1)).expect("look");
+    let reads = || info(&redis, "stats", "total_reads_processed");
+    // What asking itself costs, of a connection of its own.
+    let asking = [reads(), reads()];
+    let before = reads();
+    let look = store.look(id(1)).expect("look");
+    let trips = reads() - before - (asking[1] - asking[0]);
+    assert_eq!((trips, look.oldest), (1, None));
+    assert!(look.used_percent.is_some_and(|used| used > 0.0));
+}
+
+#[test]
 fn settings_are_told_apart_and_read_bounded() {
     let redis = Redis::start(&[]);
     let mut store = store(&redis);

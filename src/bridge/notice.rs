@@ -98,6 +98,8 @@ pub enum Notice {
     CaughtUp(u64),
     BufferFills {
         percent: f64,
+        /// At the present rate; `None`: it does not fill at present.
+        full_in: Option<Duration>,
     },
     Stopped(String),
 }
@@ -163,7 +165,7 @@ impl Notice {
             | Notice::TooSlow { .. }
             | Notice::NotUtf8
             | Notice::DoubleField => Level::Warn,
-            Notice::BufferFills { percent } if *percent < 95.0 => Level::Warn,
+            Notice::BufferFills { percent, .. } if *percent < 95.0 => Level::Warn,
             Notice::CursorRefused(_)
             | Notice::NotAccepted { .. }
             | Notice::Lost { .. }
@@ -277,10 +279,19 @@ impl Notice {
             Notice::CaughtUp(sent) => {
                 write!(f, "caught up: {sent} measurements sent since the start")
             }
-            Notice::BufferFills { percent } => write!(
-                f,
-                "Redis is {percent:.0} % full (maxmemory): when it is full, sensors are refused or measurements are evicted"
-            ),
+            Notice::BufferFills { percent, full_in } => {
+                write!(
+                    f,
+                    "Redis is {percent:.0} % full (maxmemory): when it is full, sensors are refused or measurements are evicted"
+                )?;
+                match full_in {
+                    Some(time) => {
+                        let time = crate::model::status::seconds(time.as_secs());
+                        write!(f, "; at the present rate that is in about {time}")
+                    }
+                    None => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
+use super::buffer::Buffer;
 use super::catch_up::{Behind, CatchUp, Mark};
 use super::cursor::Pending;
 use super::delivery::Span;
@@ -22,8 +23,6 @@ const WRITE: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Numbers that run all the time are shown so often.
 const SHOW: Duration = Duration::from_millis(500);
-/// Percent of `maxmemory` at which a line warns, each once.
-const FULL: [f64; 2] = [80.0, 95.0];
 
 /// What the status shows of the measurements.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,15 +37,18 @@ pub struct View {
     pub counters: Counters,
     /// Of `maxmemory`, where there is one.
     pub redis_used_percent: Option<f64>,
+    /// When it will be full at the present rate; `None`: it does not fill.
+    pub redis_full_in: Option<Duration>,
     /// The service has come to its end.
     pub ended: bool,
 }
 
 impl View {
-    /// Whether anything but the age of the oldest measurement differs.
+    /// Whether anything but times differs: they run.
     fn differs(&self, other: &View) -> bool {
         let timeless = |view: &View| View {
             oldest: None,
+            redis_full_in: None,
             redis_used_percent: view.redis_used_percent.map(f64::round),
             ..view.clone()
         };
@@ -60,7 +62,7 @@ pub struct Overview {
     pub counters: Counters,
     pub backlog: Option<Waiting>,
     pub oldest: Option<StreamId>,
-    pub used_percent: Option<f64>,
+    pub buffer: Buffer,
     /// The account is to be stored although the cursor does not move.
     pub note: Pending,
     /// When the stream was looked at last: at all, and also at the memory of Redis.
@@ -69,16 +71,8 @@ pub struct Overview {
     shown: Showing,
     written: Written,
     catch_up: CatchUp,
-    once: Once,
-}
-
-/// What is told once.
-#[derive(Debug, Default)]
-struct Once {
-    /// How full Redis is, in steps.
-    full: Told<usize>,
-    /// What kept a list from being confirmed, and where.
-    unconfirmed: Told<(StreamId, Discriminant<Cause>)>,
+    /// What kept a list from being confirmed, and where: told once.
+    unconfirmed_told: Told<(StreamId, Discriminant<Cause>)>,
 }
 
 #[derive(Debug, Default)]
@@ -130,7 +124,7 @@ impl Overview {
     pub fn not_confirmed(&mut self, frontier: StreamId, why: &Undelivered) {
         self.counters.retries += 1;
         let what = (frontier, discriminant(&why.cause));
-        if self.once.unconfirmed.news(what) {
+        if self.unconfirmed_told.news(what) {
             self.notices.put(Notice::NotConfirmed(why.reason.clone()));
         }
     }
@@ -150,14 +144,8 @@ impl Overview {
 
     pub fn looked(&mut self, now: Instant, used_percent: Option<f64>) {
         self.looked = Some(now);
-        self.used_percent = used_percent;
-        if let Some(percent) = used_percent {
-            let steps = FULL.iter().filter(|limit| percent >= **limit).count();
-            if steps == 0 {
-                self.once.full.over();
-            } else if self.once.full.news(steps) {
-                self.notices.put(Notice::BufferFills { percent });
-            }
+        if let Some(fills) = self.buffer.seen(now, used_percent) {
+            self.notices.put(fills);
         }
         self.written.end.0 = true;
     }
@@ -226,16 +214,6 @@ impl Overview {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_filling_buffer_is_told_once_a_step() {
-        let mut overview = Overview::default();
-        let now = Instant::now();
-        for percent in [10.0, 81.0, 85.0, 96.0, 97.0, 85.0, 10.0, 80.0] {
-            overview.looked(now, Some(percent));
-        }
-        assert_eq!(std::iter::from_fn(|| overview.notices.next(now)).count(), 4);
-    }
 
     #[test]
     fn running_numbers_are_shown_now_and_then_and_a_change_at_once() {

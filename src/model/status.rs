@@ -25,6 +25,8 @@ pub struct Record {
     pub counters: Counters,
     /// Of `maxmemory`; `None` without such a limit.
     pub redis_used_percent: Option<f64>,
+    /// When it will be full at the present rate; `None`: it does not fill.
+    pub redis_full_in_seconds: Option<u64>,
     pub updated: u64,
 }
 
@@ -87,6 +89,11 @@ impl Record {
                 self.redis_used_percent
                     .map_or(String::new(), |percent| format!("{percent:.1}")),
             ),
+            (
+                "redis_full_in_seconds",
+                self.redis_full_in_seconds
+                    .map_or(String::new(), |seconds| seconds.to_string()),
+            ),
             ("updated", self.updated.to_string()),
         ]
     }
@@ -118,6 +125,7 @@ impl Record {
                 dead_letters: number("dead_letters"),
             },
             redis_used_percent: text("redis_used_percent").parse().ok(),
+            redis_full_in_seconds: text("redis_full_in_seconds").parse().ok(),
             updated: number("updated"),
         }
     }

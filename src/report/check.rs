@@ -12,7 +12,7 @@ use crate::model::quote::Quoted;
 use crate::model::settings::MAX_VALUE;
 use crate::model::stream::Stream;
 use crate::mqtt::Broker;
-use crate::store::{self, Store, StoreError, Within};
+use crate::store::{self, Memory, Store, StoreError, Within};
 
 /// For each answer of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +85,27 @@ fn redis(config: &Config) -> Result<(), StoreError> {
     let policy = store.eviction_policy()?;
     if !policy.is_empty() && !hazards.iter().any(|hazard| hazard.contains(&policy)) {
         println!("  ok    Redis: maxmemory-policy {policy}");
+    }
+    memory(&mut store)
+}
+
+/// Whether the service can warn before Redis is full.
+fn memory(store: &mut Store) -> Result<(), StoreError> {
+    match store.memory()? {
+        None => println!(
+            "  ok    Redis: this user may not ask for its memory (ACL: +info), so nothing warns before it is full"
+        ),
+        Some(Memory { limit: None, .. }) => println!(
+            "  warn  Redis: there is no maxmemory: what is not sent yet may fill the memory of the device, and nothing warns before; set one, with maxmemory-policy noeviction"
+        ),
+        Some(Memory {
+            used,
+            limit: Some(limit),
+        }) => println!(
+            "  ok    Redis: {} of {} MiB used (maxmemory)",
+            used >> 20,
+            limit >> 20
+        ),
     }
     Ok(())
 }

@@ -158,7 +158,10 @@ fn render(look: &Look, verdict: Verdict, colour: bool) -> String {
         ("sent since start", sent(record)),
     ];
     if let Some(percent) = record.redis_used_percent {
-        let words = format!("{percent:.0} % of maxmemory");
+        let mut words = format!("{percent:.0} % of maxmemory");
+        if let Some(time) = record.redis_full_in_seconds {
+            words += &format!(", full in about {} at the present rate", seconds(time));
+        }
         let words = if percent >= FULL {
             paint.bad(words)
         } else {

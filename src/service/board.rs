@@ -42,6 +42,7 @@ impl Board {
         record.backlog = view.backlog;
         record.counters = view.counters;
         record.redis_used_percent = view.redis_used_percent;
+        record.redis_full_in_seconds = view.redis_full_in.map(|time| time.as_secs());
         if view.ended {
             record.link.connected = false;
         }

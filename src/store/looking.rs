@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::answers::{info, number, stream, text_of, walked};
 use super::scripts::call;
+use super::server::Memory;
 use super::sizes::{self, Survey};
 use super::{Look, Store, StoreError, VALUES};
 use crate::model::stream::{Extent, Stream, Waiting};
@@ -40,7 +41,7 @@ impl Store {
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
     pub fn look(&mut self, after: StreamId) -> Result<Look, StoreError> {
-        let state = self.stream()?;
+        let (state, memory) = self.state_and_memory()?;
         let oldest = match state {
             Stream::Present(extent) => self.first_behind(after, extent.newest)?,
             Stream::Absent => None,
@@ -57,7 +58,22 @@ impl Store {
             stream: state,
             oldest,
             waiting,
-            used_percent: self.used_percent()?,
+            used_percent: memory.and_then(Memory::used_percent),
+        })
+    }
+
+    /// The memory of the server in the same round trip; it is not told to everybody.
+    fn state_and_memory(&mut self) -> Result<(Stream, Option<Memory>), StoreError> {
+        self.with_scripts(|store| {
+            let mut commands = ::redis::pipe();
+            commands
+                .add_command(call(&store.scripts.state, &[VALUES]))
+                .cmd("INFO")
+                .arg("memory");
+            let reply = store.exchange(&commands, commands.len(), usize::MAX)?;
+            let mut walk = Walk::new(&reply, 0);
+            let (state, _) = stream(walk.value().ok())?;
+            Ok((state, Memory::from_info(&text_of(walk.value().ok()))))
         })
     }
 

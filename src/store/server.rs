@@ -5,6 +5,30 @@ use ::redis::Value;
 use super::answers::{info, text_of};
 use super::{Store, StoreError};
 
+/// The memory of the server, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub used: u64,
+    /// `maxmemory`; `None`: there is no such limit.
+    pub limit: Option<u64>,
+}
+
+impl Memory {
+    /// From the section of INFO; `None` where this client may not ask.
+    pub(super) fn from_info(text: &str) -> Option<Memory> {
+        let number = |name| info(text, name)?.parse::<u64>().ok();
+        Some(Memory {
+            used: number("used_memory")?,
+            limit: number("maxmemory").filter(|limit| *limit > 0),
+        })
+    }
+
+    /// How much of the limit is used, in percent.
+    pub fn used_percent(self) -> Option<f64> {
+        Some(100.0 * self.used as f64 / self.limit? as f64)
+    }
+}
+
 impl Store {
     /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
     /// or does not say.
@@ -30,12 +54,15 @@ impl Store {
         Ok(found)
     }
 
-    /// The version of the server.
+    /// The version of the server; unknown where this client may not ask.
     ///
     /// # Errors
     /// As for every command.
     pub fn version(&mut self) -> Result<String, StoreError> {
-        let text = self.info("server")?;
+        let text = match self.info("server") {
+            Err(StoreError::Refused(reason)) if reason.starts_with("NOPERM") => String::new(),
+            text => text?,
+        };
         Ok(info(&text, "redis_version")
             .unwrap_or("unknown")
             .to_string())
@@ -47,15 +74,18 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn used_percent(&mut self) -> Result<Option<f64>, StoreError> {
-        let text = match self.info("memory") {
-            Err(StoreError::Refused(_)) => return Ok(None),
-            text => text?,
-        };
-        let number = |name| info(&text, name).and_then(|value| value.parse::<f64>().ok());
-        let limit = number("maxmemory").filter(|limit| *limit > 0.0);
-        Ok(limit
-            .zip(number("used_memory"))
-            .map(|(limit, used)| 100.0 * used / limit))
+        Ok(self.memory()?.and_then(Memory::used_percent))
+    }
+
+    /// The memory of the server; `None` where this client may not ask.
+    ///
+    /// # Errors
+    /// As for every command.
+    pub fn memory(&mut self) -> Result<Option<Memory>, StoreError> {
+        match self.info("memory") {
+            Err(StoreError::Refused(_)) => Ok(None),
+            text => Ok(Memory::from_info(&text?)),
+        }
     }
 
     fn info(&mut self, section: &str) -> Result<String, StoreError> {

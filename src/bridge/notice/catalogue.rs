@@ -92,7 +92,10 @@ fn losses(mark: &str) -> Vec<Notice> {
             goes: 0.0,
         },
         Notice::CaughtUp(0),
-        Notice::BufferFills { percent: 99.0 },
+        Notice::BufferFills {
+            percent: 99.0,
+            full_in: Some(Duration::ZERO),
+        },
         Notice::Stopped(text()),
     ]
 }
