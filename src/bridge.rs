@@ -18,6 +18,7 @@ mod buffer;
 mod catch_up;
 mod cursor;
 pub mod delivery;
+mod latest;
 mod list_size;
 mod losses;
 mod messages;
@@ -40,12 +41,13 @@ use crate::model::stream_id::StreamId;
 use account::Account;
 use cursor::{MAX_UNCOPIED, Pending, StoredCursor};
 use delivery::Delivery;
+use latest::Latest;
 use losses::Counting;
 use overview::Overview;
 use pausing::{Pause, Pausing};
 use redis_side::RedisSide;
 
-pub use messages::{Action, Answer, Input, Look, Page, RedisFailure, Request, Save};
+pub use messages::{Action, Answer, Input, Look, Newest, Page, RedisFailure, Request, Save};
 pub use notice::Notice;
 pub use overview::View;
 
@@ -71,6 +73,8 @@ pub struct Rules {
     pub ack_timeout: Duration,
     /// The topic of the measurements, for what is told.
     pub topic: String,
+    /// The newest measurement goes to a topic of its own.
+    pub latest: bool,
 }
 
 #[derive(Debug)]
@@ -109,6 +113,7 @@ struct Reading {
     /// Pages in a row whose state of the stream was not of the same moment.
     unmatched: u8,
     oddities: Oddities,
+    latest: Latest,
 }
 
 impl Bridge {
@@ -136,6 +141,7 @@ impl Bridge {
             Input::LinkUp { link, limit } => {
                 self.link = BrokerLink::Up { link, limit };
                 self.reading.round_began = None;
+                self.reading.latest.begins_again();
                 self.overview.touch();
             }
             Input::LinkDown { idle } => {
@@ -179,7 +185,8 @@ impl Bridge {
                 ..self.to_save()
             }));
         }
-        if let Some(publish) = self.publish(now) {
+        let publish = self.publish(now);
+        if let Some(publish) = publish.or_else(|| self.hand_over_latest(now)) {
             return publish;
         }
         if let Some(request) = self.next_request(now) {

@@ -94,6 +94,8 @@ pub struct Topics {
     pub commands: [String; 2],
     pub response: String,
     pub values: String,
+    /// `None`: the newest measurement has no topic of its own.
+    pub latest: Option<String>,
     /// `None`: no status is published.
     pub status: Option<String>,
 }
@@ -234,6 +236,26 @@ mod tests {
         let found = faults("[mqtt]\ntopic_request = a/#\ntopic_values = a/values\n");
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("topic_values") && found[0].contains("come back"));
+    }
+
+    #[test]
+    fn the_newest_measurement_takes_a_topic_of_its_own() {
+        let with = |topic: &str| faults(&format!("[mqtt]\ntopic_latest = {topic}\n"));
+        assert!(with("").is_empty() && with("a/%(device_uuid)s/latest").is_empty());
+        for (topic, why) in [
+            ("a/+", "wildcard"),
+            (
+                "iot-projekt/device/%(device_uuid)s/values",
+                "something else",
+            ),
+            ("iot-projekt/device/-1/response", "something else"),
+            ("iot-projekt/device/broadcast/control", "come back"),
+        ] {
+            let found = with(topic);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains("topic_latest"), "{found:?}");
+            assert!(found[0].contains(why), "{found:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 mod announcing;
 mod duties;
 mod ending;
+mod latest;
 mod messages;
 pub mod notice;
 mod outbox;
@@ -31,6 +32,7 @@ use crate::model::message::{Message, Protocol};
 use crate::model::packet::largest_payload;
 use announcing::Announcing;
 use duties::Duty;
+use latest::Latest;
 use outbox::Outbox;
 use version::Version;
 
@@ -67,6 +69,8 @@ pub struct Rules {
     pub filters: Vec<String>,
     /// The topic of the status, and what is said there at the end; `None`: no status.
     pub status: Option<(String, Vec<u8>)>,
+    /// The topic of the newest measurement, where there is one.
+    pub latest: Option<String>,
 }
 
 #[derive(Debug)]
@@ -78,6 +82,7 @@ pub struct Link {
     subscriptions: Vec<Duty>,
     announcing: Announcing,
     outbox: Outbox,
+    latest: Latest,
     /// When the end was asked for, and until when what is in flight may take.
     stopping: Option<Instant>,
     view: View,
@@ -99,6 +104,8 @@ struct Up {
     since: Instant,
     /// Bytes of the largest packet that the broker takes.
     maximum_packet: Option<usize>,
+    /// The broker keeps retained messages.
+    retains: bool,
     busy: Busy,
     /// A measurement or a reply was acknowledged on it, and no subscription left unanswered since.
     acknowledged: bool,
@@ -120,6 +127,7 @@ enum Busy {
         confirmed: bool,
     },
     Announcing,
+    Latest,
     Goodbye,
 }
 
@@ -161,6 +169,7 @@ impl Link {
             subscriptions: vec![Duty::default(); rules.filters.len()],
             announcing: Announcing::default(),
             outbox: Outbox::default(),
+            latest: Latest::default(),
             stopping: None,
             view: View::default(),
             first: VecDeque::new(),
@@ -182,13 +191,17 @@ impl Link {
     /// Takes in what has happened.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Connected { maximum_packet } => self.connected(now, maximum_packet),
+            Input::Connected {
+                maximum_packet,
+                retains,
+            } => self.connected(now, maximum_packet, retains),
             Input::NotConnected(why) => self.not_connected(now, &why),
             Input::Subscribed(result) => self.subscribed(now, result),
             Input::Published(result) => self.published(now, result),
             Input::Ended(ended) => self.ended(now, ended),
             Input::Offer(origin, letter) => self.offered(origin, letter),
             Input::Closed(origin) => self.outbox.close(origin),
+            Input::Latest(letter, pause) => self.latest_offered(letter, pause),
             Input::Status(announcement) => self.announcing.latest = Some(announcement),
             Input::Stop => self.stopping = Some(now + LAST_PATIENCE),
         }
@@ -221,7 +234,7 @@ impl Link {
         self.outbox.put(origin, letter);
     }
 
-    fn connected(&mut self, now: Instant, maximum_packet: Option<usize>) {
+    fn connected(&mut self, now: Instant, maximum_packet: Option<usize>, retains: bool) {
         let State::Connecting(attempt) = self.state else {
             return;
         };
@@ -234,10 +247,12 @@ impl Link {
         self.view.protocol = Some(attempt.protocol);
         self.subscriptions.iter_mut().for_each(Duty::begins_again);
         self.announcing.begins_again(now, attempt.will);
+        self.latest.begins_again();
         self.state = State::Up(Up {
             protocol: attempt.protocol,
             since: now,
             maximum_packet,
+            retains,
             busy: Busy::No,
             acknowledged: false,
             unanswerable: false,

@@ -181,12 +181,14 @@ impl Broker {
         let maximum_packet = announced
             .get_int(PropertyCode::MaximumPacketSize)
             .and_then(|size| usize::try_from(size as u32).ok());
+        // Where it says nothing, it does.
+        let retains = response.properties().get_int(PropertyCode::RetainAvailable) != Some(0);
         Ok(Connection::new(
             registration,
             line.clone(),
             client,
             attempt.protocol,
-            maximum_packet,
+            (maximum_packet, retains),
         ))
     }
 

@@ -19,6 +19,7 @@ use crossbeam_channel::bounded;
 use crate::config::Config;
 use board::Board;
 use dispatcher::Dispatcher;
+use messages::Slot;
 use poller::{Poller, Requests};
 use publisher::Publisher;
 use shutdown::Shutdown;
@@ -34,6 +35,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (answers, answers_out) = bounded(1);
     let (events, events_out) = bounded(16);
     let (inbox, commands) = dispatcher::inbox();
+    let latest = Slot::new();
     let board = Board::new();
     let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
     let [publishing, polling, dispatching]: [Pulse; 3] = Default::default();
@@ -42,6 +44,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
         publisher::Channels {
             measurements,
             commands: replies_out,
+            latest: latest.clone(),
             poller: events.clone(),
             dispatcher: answers,
             inbox: inbox.clone(),
@@ -52,7 +55,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     );
     let requests = Requests::new(config);
     let poller_client = requests.client_id();
-    let channels = (letters, events_out);
+    let channels = (letters, latest, events_out);
     let watched = (shutdown.clone(), polling.clone());
     let poller = Poller::new(config, requests, channels, watched, board.clone());
     let dispatcher = Dispatcher::new(

@@ -8,7 +8,7 @@ use super::notice::Notice;
 use super::{Bridge, Pending};
 use crate::model::quote::Quoted;
 use crate::model::settings::{Raw, RawSettings, parse_last_id, unusable};
-use crate::model::stream::{Copied, Position, Saved, Stream};
+use crate::model::stream::{Copied, Position, Remembered, Saved, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
 impl Bridge {
@@ -75,6 +75,7 @@ impl Bridge {
             Request::Page { .. }
             | Request::Await { .. }
             | Request::Look { .. }
+            | Request::Newest
             | Request::Count { .. } => "the stream",
         };
         if self.redis.refused(now, what, &reason) {
@@ -95,14 +96,7 @@ impl Bridge {
                     self.tell(Notice::Hazard(hazard));
                 }
             }
-            (_, Answer::Remembered(remembered)) => {
-                let counters = &mut self.overview.counters;
-                // What Redis has forgotten over a restart is still known here.
-                counters.lost = counters.lost.max(remembered.lost);
-                counters.dead_letters = counters.dead_letters.max(remembered.dead_letters);
-                self.redis.remembered = Some(remembered);
-                self.redis.accepted();
-            }
+            (_, Answer::Remembered(remembered)) => self.remembered(remembered),
             (_, Answer::Settings(raw)) => {
                 self.apply(now, raw);
             }
@@ -116,6 +110,7 @@ impl Bridge {
                 self.take_page(now, after, page, with_state);
             }
             (Request::Look { after }, Answer::Look(look)) => self.take_look(now, after, look),
+            (_, Answer::Newest(newest)) => self.take_newest(now, newest),
             (_, Answer::Counted { count, end }) => self.counted(count, end),
             (Request::Save(save), Answer::Saved(Saved::Yes)) => self.saved(save),
             (_, Answer::Saved(Saved::Foreign(raw))) => self.not_saved(now, raw),
@@ -131,6 +126,15 @@ impl Bridge {
             }
             _ => debug_assert!(false, "an answer to something else"),
         }
+    }
+
+    fn remembered(&mut self, remembered: Remembered) {
+        let counters = &mut self.overview.counters;
+        // What Redis has forgotten over a restart is still known here.
+        counters.lost = counters.lost.max(remembered.lost);
+        counters.dead_letters = counters.dead_letters.max(remembered.dead_letters);
+        self.redis.remembered = Some(remembered);
+        self.redis.accepted();
     }
 
     /// Takes over the settings. Whether what was read along with them can still be used.

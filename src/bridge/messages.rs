@@ -60,6 +60,13 @@ pub enum Action {
         list: Batch,
         patience: Duration,
     },
+    /// Hand the newest measurement over, for this connection only; nothing comes back.
+    PublishLatest {
+        link: u64,
+        payload: Vec<u8>,
+        /// From one to the next.
+        pause: Duration,
+    },
     /// Nothing is in flight and the cursor is saved: whoever asked for quiet may go on.
     Quiet,
     /// Wait for an input, at most until then.
@@ -94,6 +101,8 @@ pub enum Request {
     Look {
         after: StreamId,
     },
+    /// The newest entry of the stream.
+    Newest,
     /// Counts a slice of the entries behind `after`, up to `last`.
     Count {
         after: StreamId,
@@ -147,6 +156,8 @@ pub enum Answer {
     /// To `Page` and `Await`.
     Page(Page),
     Look(Look),
+    /// `None`: the stream is empty.
+    Newest(Option<Newest>),
     /// Entries in the slice and where it ends.
     Counted {
         count: u64,
@@ -172,7 +183,17 @@ pub struct Page {
     pub at_end: bool,
     /// The first entries, as many as fit into a list; `None`: the page is empty.
     pub list: Option<Batch>,
+    /// The last entry, where it is wanted and the page reaches to the end of the stream.
+    pub newest: Option<Newest>,
     pub oddities: Oddities,
+}
+
+/// The newest entry of the stream, as it is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    pub id: StreamId,
+    /// `None`: it is too large.
+    pub payload: Option<Vec<u8>>,
 }
 
 /// A look at the stream without its entries.

@@ -83,6 +83,7 @@ pub enum Notice {
     TrimRefused(String),
     NotUtf8,
     DoubleField,
+    LatestTooLarge(StreamId),
     CatchingUp {
         sent: u64,
         left: Option<u64>,
@@ -164,7 +165,8 @@ impl Notice {
             | Notice::TrimRefused(_)
             | Notice::TooSlow { .. }
             | Notice::NotUtf8
-            | Notice::DoubleField => Level::Warn,
+            | Notice::DoubleField
+            | Notice::LatestTooLarge(_) => Level::Warn,
             Notice::BufferFills { percent, .. } if *percent < 95.0 => Level::Warn,
             Notice::CursorRefused(_)
             | Notice::NotAccepted { .. }
@@ -217,6 +219,10 @@ impl fmt::Display for Notice {
             Notice::DoubleField => write!(
                 f,
                 "a measurement holds a field twice; the last value is sent (told once)"
+            ),
+            Notice::LatestTooLarge(id) => write!(
+                f,
+                "the newest measurement {id} has more than 64 KiB and is left out on mqtt.topic_latest (told once)"
             ),
             Notice::CatchingUp { .. }
             | Notice::TooSlow { .. }

@@ -27,6 +27,7 @@ impl Bridge {
         match page.stream {
             Some(stream) => {
                 self.reading.unmatched = 0;
+                self.reading.latest.saw(now, stream);
                 let seen = Seen {
                     stream,
                     place: after,
@@ -48,6 +49,7 @@ impl Bridge {
             }
             None => self.reading.unmatched = 0,
         }
+        self.page_ends_with(page.newest);
         let count = page.list.as_ref().map_or(0, |list| list.count);
         self.reading.more = page.entries > count || page.entries > 0 && !page.at_end;
         if let Some(list) = &page.list {
@@ -80,6 +82,7 @@ impl Bridge {
             return self.adopt(to, at_start, look.stream);
         }
         self.overview.looked(now, look.used_percent);
+        self.reading.latest.saw(now, look.stream);
         let idle = self.reading.list.is_none() && self.delivery.unconfirmed() == 0;
         if idle && after == self.delivery.frontier() {
             let seen = Seen {

@@ -31,7 +31,11 @@ impl Bridge {
                 return Some(counting.request());
             }
         }
-        if self.sending(now) && self.page_is_due(now) {
+        let page = self.sending(now) && self.page_is_due(now);
+        if let Some(request) = self.latest_request(now, page) {
+            return Some(request);
+        }
+        if page {
             return Some(self.page_request());
         }
         if let Some(counting) = &self.counting {
@@ -146,6 +150,7 @@ impl Bridge {
                     due.extend(self.overview.note.due_at());
                     due.push(self.overview.look_due(now));
                 }
+                due.extend(self.latest_due(now));
                 if self.sending(now) && self.reading.list.is_none() && !self.pushes() {
                     due.push(self.round_due(now));
                 }

@@ -216,7 +216,8 @@ impl Check<'_> {
             let filter = self.topic(setting, identity, topic::check_filter);
             filter.unwrap_or_default()
         });
-        let silent = self.source.is_default(&items::TOPIC_STATUS.key);
+        let optional = [&items::TOPIC_LATEST, &items::TOPIC_STATUS];
+        let unset = optional.map(|setting| self.source.is_default(&setting.key));
         let mut publish = |setting: &'static Setting<String>| {
             let name = self.topic(setting, identity, topic::check_name)?;
             let heard = |filter: &&String| topic::matches(filter, &name);
@@ -229,14 +230,19 @@ impl Check<'_> {
         };
         let response = publish(&items::TOPIC_RESPONSE).unwrap_or_default();
         let values = publish(&items::TOPIC_VALUES).unwrap_or_default();
-        let status = match silent {
-            true => None,
-            false => publish(&items::TOPIC_STATUS),
-        };
+        let mut publish_unless = |unset, setting| if unset { None } else { publish(setting) };
+        let latest = publish_unless(unset[0], optional[0]);
+        let status = publish_unless(unset[1], optional[1]);
+        let others = [Some(&values), Some(&response), status.as_ref()];
+        if latest.is_some() && others.contains(&latest.as_ref()) {
+            let reason = "something else is published there: it would take the place of the newest measurement";
+            self.fault(&items::TOPIC_LATEST.key, reason);
+        }
         Topics {
             commands,
             response,
             values,
+            latest,
             status,
         }
     }

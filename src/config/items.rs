@@ -307,6 +307,14 @@ settings! {
         takes: ["fleet/%(app_name)s/%(app_id)s/%(device_type)s"],
         refuses: ["a/%(uuid)s"],
     }
+    TOPIC_LATEST: String {
+        "mqtt", "topic_latest", "MQTT_TOPIC_LATEST", "",
+        about: "the newest measurement alone, retained; empty: off",
+        allowed: "a topic",
+        parse: parse::template,
+        takes: ["fleet/%(device_uuid)s/latest"],
+        refuses: ["a/%s"],
+    }
     TOPIC_STATUS: String {
         "mqtt", "topic_status", "MQTT_TOPIC_STATUS", "",
         about: "the status, retained, with a last will; empty: off",

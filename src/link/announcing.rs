@@ -104,7 +104,13 @@ impl Link {
             .unwrap_or(Action::Done)
     }
 
-    fn publish_own(&mut self, message: Message, patience: Duration, busy: Busy) -> Option<Action> {
+    /// Publishes what is no list and no reply; `None`: it is larger than the broker takes.
+    pub(super) fn publish_own(
+        &mut self,
+        message: Message,
+        patience: Duration,
+        busy: Busy,
+    ) -> Option<Action> {
         let State::Up(up) = &mut self.state else {
             return None;
         };

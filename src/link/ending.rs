@@ -99,6 +99,7 @@ impl Link {
                 self.first.push_back(answer(origin, result));
             }
             Busy::Announcing => self.announced(now, result, ended_by),
+            Busy::Latest => self.latest_published(now),
             Busy::Goodbye => return,
             Busy::No | Busy::Subscribing(_) => {}
         }
@@ -110,6 +111,7 @@ impl Link {
         if let State::Up(up) = &mut self.state {
             up.unanswerable = false;
         }
+        self.latest.proven();
         self.retry.slow = 0;
         self.retry.backoff.outage_is_over();
         for nth in 0..self.subscriptions.len() {
@@ -175,6 +177,7 @@ impl Link {
         let uptime = now.saturating_duration_since(up.since);
         self.return_measurements();
         self.judge_gate(now, &ended, uptime);
+        self.judge_latest(now, &ended);
         self.retry.backoff.connection_lasted(uptime);
         let unexplained = idle && ended.by == By::Broker && uptime < CUT_SHORT;
         self.retry.cut_short = if unexplained {

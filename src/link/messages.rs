@@ -11,8 +11,10 @@ use crate::model::message::Message;
 #[derive(Debug)]
 pub enum Input {
     /// The attempt to connect has worked. `maximum_packet`: bytes, as the broker announces.
+    /// `retains`: it keeps retained messages.
     Connected {
         maximum_packet: Option<usize>,
+        retains: bool,
     },
     NotConnected(NoConnection),
     /// The answer to a subscription.
@@ -25,6 +27,8 @@ pub enum Input {
     Offer(Origin, Letter),
     /// Nothing more will come from there.
     Closed(Origin),
+    /// The newest measurement, in the place of the one before, and how long to wait for the next.
+    Latest(Letter, Duration),
     /// The status record as it is now.
     Status(Announcement),
     /// The end is asked for.

@@ -39,6 +39,10 @@ pub enum Notice {
         topic: String,
         reason: String,
     },
+    NoLatest {
+        topic: String,
+        reason: String,
+    },
 }
 
 /// What is tried next.
@@ -57,7 +61,8 @@ impl Notice {
             }
             Notice::SubscriptionRefused { .. }
             | Notice::SubscriptionLeftOut { .. }
-            | Notice::StatusLeftOut { .. } => Level::Error,
+            | Notice::StatusLeftOut { .. }
+            | Notice::NoLatest { .. } => Level::Error,
         }
     }
 }
@@ -96,6 +101,15 @@ impl fmt::Display for Notice {
                 }
                 write!(f, "; next attempt in {:.1} s", wait.as_secs_f64())
             }
+            _ => self.write_topic(f),
+        }
+    }
+}
+
+impl Notice {
+    /// What does not go out, or come in, on a topic.
+    fn write_topic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Notice::SubscriptionRefused { filter, reason } => write!(
                 f,
                 "no commands arrive on {filter:?}: the subscription was refused: {reason}; tried again in 60 s"
@@ -104,10 +118,15 @@ impl fmt::Display for Notice {
                 f,
                 "no commands arrive on {filter:?} for an hour: the subscription has cost the connection: {reason} (see mqtt.topic_request, mqtt.topic_broadcast and the ACL of the broker); measurements go on"
             ),
+            Notice::NoLatest { topic, reason } => write!(
+                f,
+                "no latest measurement on {topic:?}: {reason} (see mqtt.topic_latest and the ACL of the broker); measurements go on"
+            ),
             Notice::StatusLeftOut { topic, reason } => write!(
                 f,
                 "no status on {topic:?}: {reason} (see mqtt.topic_status and the ACL of the broker); tried again in 60 min, measurements go on"
             ),
+            _ => Ok(()),
         }
     }
 }
@@ -152,6 +171,10 @@ pub fn catalogue(mark: &str) -> Vec<Notice> {
             reason: text(),
         },
         Notice::StatusLeftOut {
+            topic: text(),
+            reason: text(),
+        },
+        Notice::NoLatest {
             topic: text(),
             reason: text(),
         },

@@ -64,6 +64,12 @@ impl Outbox {
         matches!(self.measurements, Place::Waits(_))
     }
 
+    /// Nothing waits.
+    pub fn is_idle(&self) -> bool {
+        let waits = |place: &Place| matches!(place, Place::Waits(_));
+        !waits(&self.measurements) && !waits(&self.commands)
+    }
+
     /// A message was answered, in whatever way.
     pub fn answered(&mut self, origin: Origin, now: Instant) {
         match origin {

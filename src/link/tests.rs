@@ -26,6 +26,7 @@ fn rules() -> Rules {
         compression: Compression::None,
         filters: vec!["all".into(), "mine".into()],
         status: None,
+        latest: Some("latest".into()),
     }
 }
 
@@ -127,7 +128,10 @@ impl World {
 
     fn connect(&mut self, maximum_packet: Option<usize>) -> Attempt {
         let attempt = self.attempt();
-        self.handle(Input::Connected { maximum_packet });
+        self.handle(Input::Connected {
+            maximum_packet,
+            retains: true,
+        });
         attempt
     }
 
@@ -542,6 +546,103 @@ fn behind_a_subscription_without_an_answer_a_measurement_goes_before_the_next_on
         world.handle(Input::Published(Ok(())));
     }
     assert!(matches!(world.next(), Action::Subscribe { .. }));
+}
+
+/// The newest measurement comes, the next one at the earliest a second later.
+fn offer_latest(world: &mut World) {
+    let letter = Letter {
+        message: Message::latest("latest", vec![0; 50]),
+        patience: None,
+        link: world.ups.last().map(|(link, _)| *link),
+    };
+    world.handle(Input::Latest(letter, Duration::from_secs(1)));
+}
+
+#[test]
+fn the_newest_measurement_gives_way_to_all_but_the_first_list() {
+    let mut world = World::connected(rules());
+    let link = world.ups.last().map(|(link, _)| *link);
+    let list = || Input::Offer(Origin::Measurements, letter(VALUES, 10, link));
+    world.handle(list());
+    offer_latest(&mut world);
+    assert_eq!(
+        world.published().0.topic,
+        "latest",
+        "the first of a connection"
+    );
+    world.handle(Input::Published(Ok(())));
+    assert_eq!(world.published().0.topic, VALUES);
+    offer_latest(&mut world);
+    world.handle(Input::Published(Ok(())));
+    assert!(
+        matches!(world.next(), Action::Wait(_)),
+        "a second has not passed"
+    );
+    world.pass(1);
+    world.handle(list());
+    assert_eq!(world.published().0.topic, VALUES);
+    world.handle(Input::Published(Ok(())));
+    assert_eq!(
+        world.published().0.topic,
+        "latest",
+        "while the next list is not ready"
+    );
+    world.handle(Input::Published(Ok(())));
+    assert!(
+        world
+            .told
+            .iter()
+            .all(|notice| !matches!(notice, Notice::NoLatest { .. }))
+    );
+}
+
+#[test]
+fn a_broker_that_closes_on_the_newest_measurement_twice_gets_none_for_an_hour() {
+    let mut world = World::connected(rules());
+    offer_latest(&mut world);
+    assert_eq!(world.published().0.topic, "latest");
+    world.handle(Input::Published(Ok(())));
+    world.handle(Input::Ended(broken(By::Broker)));
+    world.connect(None);
+    world.subscribe_all();
+    offer_latest(&mut world);
+    assert!(
+        matches!(world.next(), Action::Wait(_)),
+        "a measurement goes first"
+    );
+    let link = world.ups.last().map(|(link, _)| *link);
+    world.handle(Input::Offer(Origin::Measurements, letter(VALUES, 10, link)));
+    assert_eq!(world.published().0.topic, VALUES);
+    world.handle(Input::Published(Ok(())));
+    assert_eq!(world.published().0.topic, "latest");
+    world.handle(Input::Published(Ok(())));
+    world.handle(Input::Ended(broken(By::Broker)));
+    world.connect(None);
+    world.subscribe_all();
+    assert!(matches!(world.told.last(), Some(Notice::Connected { .. })));
+    let told = |world: &World| {
+        let is_it = |notice: &&Notice| matches!(notice, Notice::NoLatest { .. });
+        world.told.iter().filter(is_it).count()
+    };
+    assert_eq!(told(&world), 1);
+    offer_latest(&mut world);
+    assert!(matches!(world.wait_for(3000), Action::Wait(_)));
+    assert!(matches!(world.wait_for(700), Action::Publish { .. }));
+    assert_eq!(told(&world), 1);
+}
+
+#[test]
+fn an_end_long_after_the_newest_measurement_or_behind_an_acknowledgement_is_not_its_fault() {
+    let mut world = World::connected(rules());
+    for _ in 0..4 {
+        offer_latest(&mut world);
+        assert_eq!(world.published().0.topic, "latest");
+        world.handle(Input::Published(Ok(())));
+        world.pass(3);
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        world.subscribe_all();
+    }
 }
 
 fn with_status() -> Rules {

@@ -64,7 +64,12 @@ impl Link {
                 }
             }
         }
-        if let Some(until) = self.outbox.turn_of_measurements(now) {
+        let turn = self.outbox.turn_of_measurements(now);
+        let free = turn.is_some() || self.outbox.is_idle();
+        if let Some(action) = self.publish_latest(now, free) {
+            return action;
+        }
+        if let Some(until) = turn {
             return Action::Wait(until.min(self.due(now)));
         }
         if let Some((origin, letter)) = self.outbox.take() {
@@ -75,7 +80,7 @@ impl Link {
 
     /// When a duty is to be done that is due at `at`: what has cost a connection before does not
     /// come before a measurement.
-    fn after_measurements(&self, duty: &Duty, at: Option<Instant>) -> Option<Instant> {
+    pub(super) fn after_measurements(&self, duty: &Duty, at: Option<Instant>) -> Option<Instant> {
         match &self.state {
             State::Up(up) if duty.is_doubtful() && !up.acknowledged => {
                 let waits = self.outbox.has_measurements();
@@ -99,6 +104,7 @@ impl Link {
         let idle = now + Duration::from_secs(60);
         subscriptions
             .chain(status)
+            .chain(self.latest_due(now))
             .chain(self.stopping)
             .filter(|at| *at > now)
             .fold(idle, Instant::min)

@@ -134,6 +134,18 @@ impl Encoder {
         Some(batch)
     }
 
+    /// A single measurement by itself. What was bent in it is counted where it goes in a list.
+    pub fn single<'a, Fields>(&mut self, entry: Entry<Fields>) -> Vec<u8>
+    where
+        Fields: IntoIterator<Item = Field<'a>, IntoIter: Clone>,
+    {
+        let before = self.oddities;
+        let mut out = Vec::new();
+        self.object(&mut out, entry.id, entry.fields.into_iter());
+        self.oddities = before;
+        out
+    }
+
     fn object<'a>(
         &mut self,
         out: &mut Vec<u8>,

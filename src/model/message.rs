@@ -37,6 +37,14 @@ impl Message {
             ..Message::list(topic, payload)
         }
     }
+
+    /// The newest measurement, which the broker keeps for those who come later.
+    pub fn latest(topic: &str, payload: Vec<u8>) -> Message {
+        Message {
+            qos: 0,
+            ..Message::status(topic, payload)
+        }
+    }
 }
 
 /// A version of the protocol that can be spoken.

@@ -48,6 +48,7 @@ pub struct Connection {
     client: Client,
     protocol: Protocol,
     maximum_packet: Option<usize>,
+    retains: bool,
 }
 
 impl Connection {
@@ -56,7 +57,7 @@ impl Connection {
         line: Arc<Line>,
         client: Client,
         protocol: Protocol,
-        maximum_packet: Option<usize>,
+        (maximum_packet, retains): (Option<usize>, bool),
     ) -> Connection {
         Connection {
             registration,
@@ -64,6 +65,7 @@ impl Connection {
             client,
             protocol,
             maximum_packet,
+            retains,
         }
     }
 
@@ -74,6 +76,11 @@ impl Connection {
     /// Bytes of the largest packet that the broker takes, where it has named a size.
     pub fn maximum_packet(&self) -> Option<usize> {
         self.maximum_packet
+    }
+
+    /// Whether the broker keeps retained messages.
+    pub fn retains(&self) -> bool {
+        self.retains
     }
 
     /// Bytes of the largest payload that the broker takes in a message like this one.

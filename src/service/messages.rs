@@ -7,8 +7,11 @@
 //!   └────── Event ────────────────────────────────┘
 //! ```
 
-use crossbeam_channel::Sender;
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::link::Letter;
 use crate::model::failure::Undelivered;
 
 /// The answer to a message that was handed to the publisher.
@@ -32,4 +35,29 @@ pub enum Event {
     Quiesce(Sender<()>),
     /// It may go on.
     Resume,
+}
+
+/// The newest measurement on its way from the poller to the publisher. Both hold all of it, so
+/// that it never counts as closed.
+#[derive(Clone)]
+pub struct Slot(Sender<Latest>, Receiver<Latest>);
+
+/// With the time until the next.
+type Latest = (Letter, Duration);
+
+impl Slot {
+    pub fn new() -> Slot {
+        let (sender, receiver) = bounded(1);
+        Slot(sender, receiver)
+    }
+
+    /// A letter that nobody has taken yet makes room for a newer one.
+    pub fn put(&self, letter: Latest) {
+        drop(self.1.try_recv());
+        drop(self.0.try_send(letter));
+    }
+
+    pub fn receiver(&self) -> &Receiver<Latest> {
+        &self.1
+    }
 }

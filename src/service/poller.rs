@@ -3,11 +3,11 @@
 
 mod requests;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
-use super::messages::Event;
+use super::messages::{Event, Slot};
 use super::shutdown::Shutdown;
 use super::threads::Pulse;
 use super::{board::Board, tell::tell};
@@ -24,7 +24,10 @@ pub struct Poller {
     requests: Requests,
     topic: String,
     compression: Compression,
+    /// The topic of the newest measurement, where there is one.
+    latest: Option<String>,
     letters: Sender<Letter>,
+    slot: Slot,
     events: Receiver<Event>,
     shutdown: Shutdown,
     pulse: Pulse,
@@ -37,11 +40,12 @@ impl Poller {
     pub fn new(
         config: &Config,
         requests: Requests,
-        (letters, events): (Sender<Letter>, Receiver<Event>),
+        (letters, slot, events): (Sender<Letter>, Slot, Receiver<Event>),
         (shutdown, pulse): (Shutdown, Pulse),
         board: Board,
     ) -> Poller {
         let topic = config.mqtt.topics.values.clone();
+        let latest = config.mqtt.topics.latest.clone();
         let rules = Rules {
             interval: config.interval,
             batch: config.batch,
@@ -49,13 +53,16 @@ impl Poller {
             catch_up: config.catch_up,
             ack_timeout: config.mqtt.ack_timeout,
             topic: topic.clone(),
+            latest: latest.is_some(),
         };
         Poller {
             bridge: Bridge::new(rules, crate::random::seed()),
             requests,
             topic,
             compression: config.batch.compression,
+            latest,
             letters,
+            slot,
             events,
             shutdown,
             pulse,
@@ -95,6 +102,11 @@ impl Poller {
                     patience: Some(patience),
                     link: Some(link),
                 }),
+                Action::PublishLatest {
+                    link,
+                    payload,
+                    pause,
+                } => self.hand_over_latest(link, payload, pause),
                 Action::Quiet => {
                     if let Some(done) = self.quiet.take() {
                         // Nobody may wait any more.
@@ -138,6 +150,17 @@ impl Poller {
             }
         };
         self.bridge.handle(Instant::now(), input);
+    }
+
+    fn hand_over_latest(&self, link: u64, payload: Vec<u8>, pause: Duration) {
+        if let Some(topic) = &self.latest {
+            let letter = Letter {
+                message: Message::latest(topic, payload),
+                patience: None,
+                link: Some(link),
+            };
+            self.slot.put((letter, pause));
+        }
     }
 
     /// The queue has room: only one list is in flight. It is closed when the publisher is gone,

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 
 use super::board::Board;
 use super::dispatcher::Inbox;
-use super::messages::{Delivered, Event};
+use super::messages::{Delivered, Event, Slot};
 use super::shutdown::Shutdown;
 use super::threads::Pulse;
 use super::{announcement, rules, tell::tell};
@@ -24,6 +24,7 @@ use line::Line;
 pub struct Channels {
     pub measurements: Receiver<Letter>,
     pub commands: Receiver<Letter>,
+    pub latest: Slot,
     pub poller: Sender<Event>,
     pub dispatcher: Sender<Delivered>,
     pub inbox: Inbox,
@@ -141,6 +142,9 @@ impl Publisher {
     }
 
     fn feed_letters(&mut self) {
+        if let Ok((letter, pause)) = self.channels.latest.receiver().try_recv() {
+            self.feed(Input::Latest(letter, pause));
+        }
         for origin in [Origin::Commands, Origin::Measurements] {
             if !self.link.wants(origin) {
                 continue;
@@ -169,6 +173,9 @@ impl Publisher {
         let input = select! {
             recv(measurements) -> letter => Some(offer(Origin::Measurements, letter.ok())),
             recv(commands) -> letter => Some(offer(Origin::Commands, letter.ok())),
+            recv(self.channels.latest.receiver()) -> latest => {
+                latest.ok().map(|(letter, pause)| Input::Latest(letter, pause))
+            }
             recv(lost) -> _ => None,
             recv(end) -> _ => None,
             default(Line::left(until)) => None,

@@ -29,5 +29,6 @@ pub fn link(config: &Config) -> Rules {
             .status
             .as_ref()
             .map(|topic| (topic.clone(), offline("stopped"))),
+        latest: mqtt.topics.latest.clone(),
     }
 }

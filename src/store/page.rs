@@ -89,13 +89,21 @@ impl Page {
 
     /// The entries in the order of the stream.
     pub fn entries(&self) -> impl Iterator<Item = Entry<Fields<'_>>> {
-        self.places.iter().map(|place| Entry {
+        self.places.iter().map(|place| self.entry(place))
+    }
+
+    pub fn last_entry(&self) -> Option<Entry<Fields<'_>>> {
+        self.places.last().map(|place| self.entry(place))
+    }
+
+    fn entry(&self, place: &Place) -> Entry<Fields<'_>> {
+        Entry {
             id: place.id,
             fields: Fields {
                 walk: Walk::new(&self.reply, place.fields),
                 left: place.strings / 2,
             },
-        })
+        }
     }
 }
 

@@ -179,6 +179,34 @@ impl Store {
         Ok(page)
     }
 
+    /// The newest entry of the stream: its ID, and a page of it alone, which is empty where the
+    /// entry has more than `max_bytes`.
+    ///
+    /// # Errors
+    /// As for every command; `Refused` also where the stream is not a stream.
+    pub fn newest(&mut self, max_bytes: usize) -> Result<Option<(StreamId, Page)>, StoreError> {
+        self.with_scripts(|store| {
+            let mut commands = ::redis::pipe();
+            let mut newest = call(&store.scripts.newest, &[VALUES]);
+            newest.arg(max_bytes);
+            commands.add_command(newest);
+            let reply = store.exchange(&commands, 1, usize::MAX)?;
+            let mut walk = Walk::new(&reply, 0);
+            if reply.first() == Some(&b'-') {
+                let answer = walk.value().and_then(Value::extract_error);
+                return Err(answer.map_or_else(refused, |_| unexpected()));
+            }
+            walk.array()
+                .filter(|parts| *parts == 2)
+                .ok_or_else(unexpected)?;
+            let id = walk.string().and_then(|id| std::str::from_utf8(id).ok());
+            let id = id.ok_or_else(unexpected)?.parse().ok();
+            let at = walk.at();
+            let page = Page::new(reply, at).ok_or_else(unexpected)?;
+            Ok(id.map(|id| (id, page)))
+        })
+    }
+
     fn read_range(&mut self, ask: Ask) -> Result<Page, StoreError> {
         self.with_scripts(|store| {
             let mut commands = ::redis::pipe();

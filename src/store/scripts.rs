@@ -70,6 +70,17 @@ while left > 0 and budget > 0 do
 end
 return {n, id}";
 
+/// The newest entry. KEYS: stream. ARGV: most bytes. Answers its ID (empty: none), and itself
+/// unless it has more.
+const NEWEST: &str = r"
+local last = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if last.err then return last end
+if not last[1] then return {'', last} end
+local fields, bytes = last[1][2], 0
+for i = 1, #fields do bytes = bytes + #fields[i] end
+if bytes > tonumber(ARGV[1]) then return {last[1][1], {}} end
+return {last[1][1], last}";
+
 /// Fields of a hash; what is longer than 1 KiB counts as absent. KEYS: hash. ARGV: names.
 const FIELDS: &str = r"
 local found = {}
@@ -153,6 +164,7 @@ pub struct Scripts {
     pub state: Script,
     pub bounded: Script,
     pub walk: Script,
+    pub newest: Script,
     pub fields: Script,
     pub save: Script,
     /// `save` for servers that do not know of its flag.
@@ -169,6 +181,7 @@ impl Scripts {
             state: Script::new(STATE),
             bounded: Script::new(BOUNDED),
             walk: Script::new(WALK),
+            newest: Script::new(NEWEST),
             fields: Script::new(FIELDS),
             save: Script::new(&flagged),
             save_before_7: Script::new(&SAVE.replace("ROOM", FIRST_WRITE)),
@@ -188,7 +201,7 @@ pub fn call(script: &Script, keys: &[&str]) -> Cmd {
 
 /// What brings the scripts to a server that does not have them.
 pub fn load(pipeline: &mut ::redis::Pipeline) {
-    for code in [STATE, BOUNDED, WALK, FIELDS, COPIED] {
+    for code in [STATE, BOUNDED, WALK, NEWEST, FIELDS, COPIED] {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(code);
     }
 }

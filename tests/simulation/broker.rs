@@ -7,6 +7,7 @@ use mqtt_handler::model::message::Protocol;
 use crate::client::{Kind, Packet, Publication, Reply};
 use crate::ledger::Poison;
 use crate::schedule::Trigger;
+use crate::stream::Uid;
 use crate::world::World;
 
 /// How it takes MQTT 5.
@@ -69,6 +70,9 @@ pub struct Broker {
     pub speaks: Speaks,
     pub limit: Limit,
     pub status: Option<Manner>,
+    /// It closes the connection on the newest measurement; what it keeps of that.
+    pub latest_closes: bool,
+    pub latest: Option<Uid>,
     pub subscriptions: Option<Manner>,
     pub mood: Mood,
     /// The connection that it serves.
@@ -85,6 +89,8 @@ impl Broker {
             speaks,
             limit,
             status: None,
+            latest_closes: false,
+            latest: None,
             subscriptions: None,
             mood: Mood::default(),
             session: None,
@@ -186,6 +192,13 @@ impl World {
         };
         match publication.kind {
             Kind::Reply => return ack,
+            Kind::Latest if self.broker.latest_closes => {
+                return Some(end(Cause::Closed, "closed on the newest measurement"));
+            }
+            Kind::Latest => {
+                self.broker.latest = publication.latest;
+                return None;
+            }
             Kind::Status => {
                 return match self.broker.status {
                     None => ack,

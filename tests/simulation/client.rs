@@ -31,6 +31,7 @@ pub struct Net {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Values,
+    Latest,
     Status,
     Reply,
 }
@@ -40,6 +41,8 @@ pub struct Publication {
     pub operation: u64,
     pub kind: Kind,
     pub uids: Vec<Uid>,
+    /// The newest measurement, by itself.
+    pub latest: Option<Uid>,
     /// Of the whole packet.
     pub bytes: usize,
     pub qos: i32,
@@ -178,7 +181,10 @@ impl World {
         self.queue.push(at, Event::KeepAlive(id));
         self.handshake_worked(attempt.protocol);
         let maximum_packet = self.broker.announces(attempt.protocol);
-        self.finish(Input::Connected { maximum_packet });
+        self.finish(Input::Connected {
+            maximum_packet,
+            retains: true,
+        });
     }
 
     pub fn subscribe(&mut self, patience: Duration) {
@@ -202,15 +208,26 @@ impl World {
         };
         let kind = match message.topic.as_str() {
             "values" => Kind::Values,
+            "latest" => Kind::Latest,
             "status" => Kind::Status,
             _ => Kind::Reply,
         };
         self.watch_protocol(protocol, kind);
+        if kind == Kind::Latest {
+            self.watch_latest();
+        }
         let bytes = packet_size(message, protocol);
         let publication = Publication {
             operation: self.client.number + 1,
             kind,
-            uids: uids(kind, &message.payload),
+            uids: match kind {
+                Kind::Values => uids(&message.payload),
+                _ => Vec::new(),
+            },
+            latest: match kind {
+                Kind::Latest => uids(&message.payload).first().copied(),
+                _ => None,
+            },
             bytes,
             qos: message.qos,
         };
@@ -453,12 +470,9 @@ impl World {
 }
 
 /// The measurements in a payload, by the number that each carries.
-pub fn uids(kind: Kind, payload: &[u8]) -> Vec<Uid> {
+pub fn uids(payload: &[u8]) -> Vec<Uid> {
     const MARK: &[u8] = b"\"n\":\"";
     let mut found = Vec::new();
-    if kind != Kind::Values {
-        return found;
-    }
     let mut at = 0;
     while at + MARK.len() < payload.len() {
         if !payload[at..].starts_with(MARK) {

@@ -25,6 +25,7 @@ pub struct Device {
     pub shown: Option<Box<View>>,
     /// No message between the threads overtakes another.
     last_to_poller: Option<Instant>,
+    last_latest: Option<Instant>,
     /// Messages between the threads are late.
     pub late: u32,
 }
@@ -59,7 +60,7 @@ impl World {
         }
         self.device.process += 1;
         self.device.shown = None;
-        self.device.last_to_poller = None;
+        (self.device.last_to_poller, self.device.last_latest) = (None, None);
         let (one, other) = (self.random.next(), self.random.next());
         self.device.poller = Some(Poller {
             bridge: Bridge::new(self.plan.setup.bridge_rules(), one),
@@ -202,6 +203,11 @@ impl World {
                     list,
                     patience,
                 } => self.hand_over(link, list, patience),
+                bridge::Action::PublishLatest {
+                    link,
+                    payload,
+                    pause,
+                } => self.hand_over_latest(link, payload, pause),
                 bridge::Action::Quiet => {}
                 bridge::Action::Wait(until) => {
                     let event = Event::PollerWakes(self.device.process, poller.turn);
@@ -231,6 +237,20 @@ impl World {
         let at = self.now + self.handing();
         let process = self.device.process;
         self.queue.push(at, Event::LetterArrives(process, letter));
+    }
+
+    fn hand_over_latest(&mut self, link: u64, payload: Vec<u8>, pause: Duration) {
+        let letter = Letter {
+            message: Message::latest("latest", payload),
+            patience: None,
+            link: Some(link),
+        };
+        let at = self.now + self.handing();
+        let at = self.device.last_latest.map_or(at, |last| at.max(last));
+        self.device.last_latest = Some(at);
+        let input = link::Input::Latest(letter, pause);
+        let event = Event::ToPublisher(self.device.process, input);
+        self.queue.push(at, event);
     }
 
     /// Both threads put their part of the status there.

@@ -90,6 +90,8 @@ impl World {
         match fault {
             Fault::BrokerRestarts { gently } => {
                 mood.down += 1;
+                // What it has kept for others is gone with it.
+                self.broker.latest = None;
                 let cause = if gently { Cause::Lost } else { Cause::Closed };
                 self.broker_hangs_up(cause, "the broker stops");
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mqtt_handler::bridge::{Answer, Look, Page, RedisFailure, Request, Save};
+use mqtt_handler::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save};
 use mqtt_handler::model::measurement::{BatchLimits, Entry};
 use mqtt_handler::model::settings::{Raw, RawSettings};
 use mqtt_handler::model::stream::{Copied, Position, Remembered, Saved, Sent, Stream, Waiting};
@@ -181,6 +181,7 @@ impl World {
                 patience,
             } => return self.wait_for_entries(number, *after, *count, *limits, *patience),
             Request::Look { after } => self.look(*after),
+            Request::Newest => self.state().map(|_| Answer::Newest(self.newest())),
             Request::Count { after, last } => self.count(*after, *last),
             Request::Save(save) => self.save(save),
             Request::Copy { id, .. } => self.copy(*id),
@@ -258,12 +259,15 @@ impl World {
         let at_end = found.len() < count && !cut;
         let more = found.len() > count_in_list || !at_end;
         self.watch_page(more);
+        let last = found.last().filter(|_| at_end && self.plan.setup.latest);
+        let newest = last.map(|(id, uid)| self.as_newest(*id, *uid));
         Ok(Answer::Page(Page {
             settings,
             stream: with_state.then_some(stream),
             entries: found.len(),
             at_end,
             list,
+            newest,
             oddities: self.encoder.oddities,
         }))
     }
@@ -277,6 +281,24 @@ impl World {
         let newest = self.redis.data.stream().map(|entries| entries.newest);
         let at_end = page.entries < count.min(FEW) && last >= newest;
         Ok(Answer::Page(Page { at_end, ..page }))
+    }
+
+    fn newest(&mut self) -> Option<Newest> {
+        let (id, uid) = self.redis.data.stream()?.all.last_key_value()?;
+        let (id, uid) = (*id, *uid);
+        Some(self.as_newest(id, uid))
+    }
+
+    fn as_newest(&mut self, id: StreamId, uid: Uid) -> Newest {
+        let (text, pad) = (uid.to_string(), self.ledger.facts[uid].pad);
+        let fields = [
+            (&b"n"[..], text.as_bytes()),
+            (&b"p"[..], &self.padding[..pad]),
+        ];
+        Newest {
+            id,
+            payload: Some(self.encoder.single(Entry { id, fields })),
+        }
     }
 
     fn wait_for_entries(

@@ -104,6 +104,20 @@ impl Fault {
         name.trim_end_matches('(').to_string()
     }
 
+    /// What is in the stream is another one afterwards, or less.
+    fn makes_another_stream(&self) -> bool {
+        matches!(
+            self,
+            Fault::StreamDeleted
+                | Fault::StreamRewritten { .. }
+                | Fault::WaitingDeleted { .. }
+                | Fault::Trimmed { .. }
+                | Fault::RedisForgets { .. }
+                | Fault::IdsRaised
+                | Fault::StreamOfOtherType
+        )
+    }
+
     /// The loss that it causes cannot be counted exactly by anybody.
     pub fn blurs_losses(&self) -> bool {
         matches!(
@@ -132,6 +146,9 @@ pub struct Setup {
     pub redis_counts: bool,
     pub speaks: Speaks,
     pub limit: Limit,
+    pub latest: bool,
+    /// The broker closes the connection on it.
+    pub latest_closes: bool,
     pub status: bool,
     pub status_bytes: usize,
     pub status_manner: Option<Manner>,
@@ -161,6 +178,7 @@ impl Setup {
             catch_up: self.catch_up,
             ack_timeout: self.ack_timeout,
             topic: "values".into(),
+            latest: self.latest,
         }
     }
 
@@ -178,6 +196,7 @@ impl Setup {
                 .map(ToString::to_string)
                 .collect(),
             status: self.status.then(|| ("status".into(), b"offline".to_vec())),
+            latest: self.latest.then(|| "latest".into()),
         }
     }
 
@@ -222,6 +241,8 @@ impl Setup {
             backlog: random.pick(&[0, 5, 60, 150]),
             every: Duration::from_millis(random.pick(&[150, 400, 1000, 3000])),
             pad: random.pick(&[0, 0, 20, 200]),
+            latest: false,
+            latest_closes: false,
         }
     }
 }
@@ -257,11 +278,15 @@ impl Plan {
             let more = random.pick(&[20, 80, 150]);
             setup.room = setup.keep_sent.map(|keep| keep as usize + more);
         }
-        Plan {
+        let mut plan = Plan {
             seed,
             setup,
             faults,
-        }
+        };
+        // Where the stream stays the same one, so that there is one newest measurement.
+        plan.setup.latest = seed % 2 == 0 && !plan.has(Fault::makes_another_stream);
+        plan.setup.latest_closes = plan.setup.latest && seed % 10 == 0;
+        plan
     }
 
     /// When the last fault is over.

@@ -169,6 +169,9 @@ impl World {
         if moved && place.is_none_or(|place| entries.behind(place).next().is_some()) {
             return flows(format!("the cursor is {:?}", self.redis.data.cursor));
         }
+        if let Some(what) = self.latest_is_wrong() {
+            return flows(what);
+        }
         let (least, most) = self.ledger.losses();
         let told = self.device.shown.as_ref()?.counters.lost;
         let exact = self.redis.counts && !self.plan.has(Fault::blurs_losses);
@@ -177,6 +180,21 @@ impl World {
             return Some(("1 losses are counted exactly", what));
         }
         None
+    }
+
+    /// What the broker keeps as the newest measurement.
+    fn latest_is_wrong(&self) -> Option<String> {
+        let entries = self.redis.data.stream()?;
+        let (id, newest) = entries.all.last_key_value()?;
+        let facts = &self.ledger.facts;
+        let kept = self.broker.latest;
+        let deleted = kept.is_some_and(|uid| facts[uid].removed);
+        let left_out = !self.plan.setup.latest
+            || self.watch.no_latest
+            || self.broker.latest_closes
+            || self.broker.limit != Limit::None;
+        let right = left_out || deleted || kept == Some(*newest);
+        (!right).then(|| format!("the newest is {id}, and the broker keeps {kept:?}"))
     }
 
     /// All has recovered: few requests, and nothing changes.

@@ -57,6 +57,10 @@ pub struct Watch {
     window: Window,
     pace: Pace,
     disabled_since: Option<Instant>,
+    /// When the newest measurement went out last, and on which connection.
+    latest: Option<(u64, Instant)>,
+    /// The device has told that it leaves it out.
+    pub no_latest: bool,
 }
 
 /// What a device knows of the stream.
@@ -121,6 +125,8 @@ impl Watch {
             },
             pace: Pace::default(),
             disabled_since: None,
+            latest: None,
+            no_latest: false,
         }
     }
 }
@@ -171,6 +177,7 @@ impl World {
         if notice.level() >= Level::Info {
             self.watch.window.lines += 1;
         }
+        self.watch.no_latest |= matches!(notice, link::Notice::NoLatest { .. });
     }
 
     pub fn watch_request(&mut self, _request: &Request) {
@@ -203,7 +210,7 @@ impl World {
             .publisher
             .as_ref()
             .and_then(|p| p.letter.as_ref());
-        let waiting = letter.map(|letter| uids(Kind::Values, &letter.message.payload));
+        let waiting = letter.map(|letter| uids(&letter.message.payload));
         match self.client.operation.as_ref().map(|o| &o.doing) {
             Some(Doing::Publishing { publication, .. }) => publication.uids.clone(),
             _ => waiting.unwrap_or_default(),
@@ -594,6 +601,20 @@ impl World {
     }
 
     /// MQTT 3.1.1 confirms what it throws away, so it carries measurements only where it must.
+    /// The newest measurement goes out at most once a second on a connection.
+    pub fn watch_latest(&mut self) {
+        let connection = self.client.connection.as_ref();
+        let id = connection.map_or(0, |connection| connection.id);
+        let before = self.watch.latest.replace((id, self.now));
+        if let Some((_, at)) = before.filter(|(other, _)| *other == id) {
+            let time = self.now.saturating_duration_since(at);
+            if time < Duration::from_secs(1) {
+                let what = format!("again after {time:?}");
+                self.ledger.broken("7 the newest one, seldom", what);
+            }
+        }
+    }
+
     pub fn watch_protocol(&mut self, protocol: Protocol, kind: Kind) {
         let wrong = protocol == Protocol::V311 && !self.ledger.old_version_is_right;
         if kind == Kind::Values && wrong {

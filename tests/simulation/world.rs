@@ -93,6 +93,7 @@ impl World {
         };
         let mut broker = Broker::new(plan.setup.speaks, plan.setup.limit);
         broker.status = plan.setup.status_manner;
+        broker.latest_closes = plan.setup.latest_closes;
         broker.subscriptions = plan.setup.subscription_manner;
         World {
             base,

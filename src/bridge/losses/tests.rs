@@ -34,6 +34,7 @@ impl World {
             catch_up: 0,
             ack_timeout: INTERVAL,
             topic: "values".into(),
+            latest: false,
         };
         let mut bridge = Bridge::new(rules, 1);
         let now = Instant::now();

@@ -81,6 +81,7 @@ fn losses(mark: &str) -> Vec<Notice> {
         Notice::TrimRefused(text()),
         Notice::NotUtf8,
         Notice::DoubleField,
+        Notice::LatestTooLarge(id),
         Notice::CatchingUp {
             sent: 0,
             left: Some(0),

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use crate::bridge::{Answer, Look, Page, RedisFailure, Request, Save};
+use crate::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save};
 use crate::config::Config;
-use crate::model::measurement::{BatchLimits, Encoder};
+use crate::model::measurement::{BatchLimits, Encoder, Entry};
 use crate::model::settings::RawSettings;
 use crate::model::stream::Stream;
 use crate::service::board::Board;
 use crate::store::{self, Store, StoreError};
 
+/// Bytes of the names and values of an entry that is published as the newest one.
+const MAX_NEWEST: usize = 64 << 10;
+
 pub struct Requests {
     store: Store,
     encoder: Encoder,
+    /// The newest entry is wanted.
+    latest: bool,
 }
 
 impl Requests {
@@ -21,6 +26,7 @@ impl Requests {
         Requests {
             store: Store::new(&config.redis, "mqtt-handler"),
             encoder: Encoder::new(&config.identity),
+            latest: config.mqtt.topics.latest.is_some(),
         }
     }
 
@@ -54,6 +60,13 @@ impl Requests {
                 self.page(&request, limits)?
             }
             Request::Look { after } => Answer::Look(looked(store.look(after)?)),
+            Request::Newest => {
+                let found = store.newest(MAX_NEWEST)?;
+                Answer::Newest(found.map(|(id, page)| Newest {
+                    id,
+                    payload: page.entries().next().map(|e| self.encoder.single(e)),
+                }))
+            }
             Request::Count { after, last } => {
                 let (count, end) = store.count(after, last)?;
                 Answer::Counted { count, end }
@@ -91,6 +104,15 @@ impl Requests {
         Ok(self.encoded(settings, stream, &page, limits))
     }
 
+    /// The last entry of a page that reaches to the end of the stream.
+    fn newest_of(&mut self, page: &store::Page) -> Option<Newest> {
+        let entry = page.last_entry().filter(|_| self.latest && !page.more())?;
+        Some(Newest {
+            id: entry.id,
+            payload: is_small(&entry).then(|| self.encoder.single(entry)),
+        })
+    }
+
     fn encoded(
         &mut self,
         settings: RawSettings,
@@ -104,9 +126,19 @@ impl Requests {
             entries: page.len(),
             at_end: !page.more(),
             list: self.encoder.batch(page.entries(), limits),
+            newest: self.newest_of(page),
             oddities: self.encoder.oddities,
         })
     }
+}
+
+/// Whether an entry has no more bytes than the newest one may have.
+fn is_small<'a>(entry: &Entry<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone>) -> bool {
+    let bytes = entry
+        .fields
+        .clone()
+        .map(|(name, value)| name.len() + value.len());
+    bytes.sum::<usize>() <= MAX_NEWEST
 }
 
 /// Bytes of entries as Redis sends them that make a full list: an empty name with an empty value

@@ -31,9 +31,12 @@ impl Line {
         );
         match result {
             Ok(connection) => {
-                let maximum_packet = connection.maximum_packet();
+                let connected = Input::Connected {
+                    maximum_packet: connection.maximum_packet(),
+                    retains: connection.retains(),
+                };
                 self.connection = Some(connection);
-                Input::Connected { maximum_packet }
+                connected
             }
             Err(error) => Input::NotConnected(error),
         }

@@ -1,0 +1,116 @@
+//! The newest measurement on its own topic. It gives way to everything else: it goes out while
+//! nothing waits, which is so behind each list, while its cursor is stored. Only the first one of
+//! a connection goes before the first list, which may fill a slow line for long.
+//!
+//! It is not acknowledged, so a broker that does not want it can only close the connection. That
+//! is seen by the connection ending soon after, twice in a row; then it is left out for an hour.
+
+use std::time::{Duration, Instant};
+
+use super::duties::Duty;
+use super::notice::Notice;
+use super::{Action, Busy, Letter, Link, State};
+use crate::model::failure::{By, Ended};
+use crate::model::told::Told;
+
+/// An answer by closing comes within this time.
+const PROMPTLY: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub struct Latest {
+    /// Left out for a while when it has cost connections.
+    duty: Duty,
+    /// The one to be published, and how long the next waits behind it.
+    waits: Option<(Letter, Duration)>,
+    /// Not before, after one has gone out on this connection.
+    rested: Option<Instant>,
+    /// When the last one went out, until something is acknowledged behind it.
+    unproven: Option<Instant>,
+    told: Told<&'static str>,
+}
+
+impl Latest {
+    pub fn begins_again(&mut self) {
+        (self.waits, self.rested, self.unproven) = (None, None, None);
+        self.duty.begins_again();
+    }
+
+    /// The broker has acknowledged something: what went before has not disturbed it.
+    pub fn proven(&mut self) {
+        if self.unproven.take().is_some() {
+            self.duty.done();
+            self.duty.begins_again();
+        }
+    }
+
+    /// The connection has ended. Whether it is left out from now on.
+    fn ended(&mut self, now: Instant, by: By) -> bool {
+        self.waits = None;
+        let sent = self.unproven.take();
+        let prompt = sent.is_some_and(|at| now.saturating_duration_since(at) <= PROMPTLY);
+        prompt && by == By::Broker && self.duty.failed(now)
+    }
+}
+
+impl Link {
+    pub(super) fn latest_offered(&mut self, letter: Letter, pause: Duration) {
+        let carries = matches!(&self.state, State::Up(up) if up.ended.is_none());
+        if carries && letter.link == Some(self.view.link) {
+            self.latest.waits = Some((letter, pause));
+        }
+    }
+
+    pub(super) fn latest_due(&self, now: Instant) -> Option<Instant> {
+        self.latest.waits.as_ref()?;
+        let due = self.latest.duty.due(now).max(self.latest.rested);
+        self.after_measurements(&self.latest.duty, due)
+    }
+
+    /// Publishes it, if it is due. `free`: nothing else may go now.
+    pub(super) fn publish_latest(&mut self, now: Instant, free: bool) -> Option<Action> {
+        let due = self.latest_due(now).is_some_and(|at| at <= now);
+        if !due || !free && self.latest.rested.is_some() {
+            return None;
+        }
+        let (letter, pause) = self.latest.waits.take()?;
+        self.latest.rested = Some(now + pause);
+        let State::Up(up) = &self.state else {
+            return None;
+        };
+        let topic = letter.message.topic.clone();
+        if !up.retains {
+            return self.no_latest("the broker keeps no retained messages", topic);
+        }
+        match self.publish_own(letter.message, self.rules.ack_timeout, Busy::Latest) {
+            None => self.no_latest("it has more bytes than the broker takes", topic),
+            publish => publish,
+        }
+    }
+
+    /// It is on its way, or the connection has ended under it.
+    pub(super) fn latest_published(&mut self, now: Instant) {
+        self.latest.unproven = Some(now);
+        if let State::Up(up) = &mut self.state {
+            up.unanswerable = true;
+        }
+    }
+
+    /// Tells it once; whatever comes next goes on.
+    fn no_latest(&mut self, why: &'static str, topic: String) -> Option<Action> {
+        let reason = why.to_string();
+        let news = self.latest.told.news(why);
+        news.then_some(Action::Tell(Notice::NoLatest { topic, reason }))
+    }
+
+    pub(super) fn judge_latest(&mut self, now: Instant, ended: &Ended) {
+        if self.latest.ended(now, ended.by) {
+            let reason = format!(
+                "the connection has ended right behind it: {}; it is left out for an hour",
+                ended.reason
+            );
+            let topic = self.rules.latest.clone().unwrap_or_default();
+            let notice = Notice::NoLatest { topic, reason };
+            self.first.push_back(Action::Tell(notice));
+        }
+    }
+}
