@@ -219,6 +219,18 @@ fn a_stream_with_older_entries_than_it_ever_had_is_not_trimmed() {
 }
 
 #[test]
+fn a_measurement_that_comes_by_itself_is_read_with_its_state_at_once() {
+    let redis = Redis::start(&[]);
+    let mut store = store(&redis);
+    redis.fill(1, 3);
+    store.page(StreamId::ZERO, 100, 1 << 16).expect("page");
+    redis.fill(4, 1);
+    let (_, state, page) = store.page(id(3), 100, 1 << 16).expect("page");
+    assert_eq!(page.len(), 1);
+    assert!(matches!(state, Some(Stream::Present(extent)) if extent.length == 4));
+}
+
+#[test]
 fn a_look_at_the_memory_costs_no_round_trip_of_its_own() {
     let redis = Redis::start(&["--maxmemory", "100mb"]);
     redis.fill(1, 1);

@@ -65,8 +65,7 @@ impl Store {
 
     fn read_page(&mut self, ask: Ask) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
         self.with_scripts(|store| {
-            // In a backlog that nobody adds to, the state at the end of the last page is the
-            // one before this page.
+            // In a backlog, the state at the end of the last page is the one before this page.
             let before = store.state.take();
             let mut commands = settings_commands();
             if before.is_none() {
@@ -86,7 +85,8 @@ impl Store {
             let (after, _) = stream(walk.value().ok())?;
             let page = page(reply, at, ask, Some(after))?;
             let state = (before == after).then_some(after);
-            store.state = state;
+            // Otherwise what comes next is new, and the state another one.
+            store.state = state.filter(|_| page.more());
             Ok((settings, state, page))
         })
     }
