@@ -273,13 +273,14 @@ impl World {
     }
 
     /// The page for a wait is short, and it is the newest entry that tells whether there is more.
-    fn short(&self, reply: Reply, count: usize) -> Reply {
+    fn short(&mut self, reply: Reply, count: usize) -> Reply {
         let Ok(Answer::Page(page)) = reply else {
             return reply;
         };
         let last = page.list.as_ref().map(|list| list.last);
         let newest = self.redis.data.stream().map(|entries| entries.newest);
         let at_end = page.entries < count.min(FEW) && last >= newest;
+        self.watch_page(!at_end);
         Ok(Answer::Page(Page { at_end, ..page }))
     }
 
