@@ -553,7 +553,9 @@ impl World {
         let behind = place.unwrap_or(StreamId::ZERO);
         self.ledger.repeats_allowed += self.repeatable(behind);
         let known = place.is_some() || self.redis.data.cursor == Raw::Missing;
-        let calm = !self.watch.hampered && self.watch.foreign.is_none() && known;
+        // What was confirmed before a cursor was set back stays confirmed.
+        let rewound = self.plan.has(|fault| matches!(fault, Fault::CursorSet(_)));
+        let calm = !self.watch.hampered && !rewound && known;
         let facts = &self.ledger.facts;
         let entries = self.redis.data.stream();
         let confirmed = entries.map_or(0, |entries| {
