@@ -115,9 +115,12 @@ impl Bridge {
             (Request::Save(save), Answer::Saved(Saved::Yes)) => self.saved(save),
             (_, Answer::Saved(Saved::Foreign(raw))) => self.not_saved(now, raw),
             (_, Answer::Copied(copied)) => self.copied(copied),
-            (Request::Trim { .. }, Answer::Trimmed { more }) => {
-                self.cursor.passed_since_trim = Some(0);
+            (Request::Trim { sent, .. }, Answer::Trimmed { more }) => {
                 self.cursor.trim = if more { Pending::Now } else { Pending::No };
+                // Where the cursor is not stored yet, nothing was trimmed.
+                if self.cursor.raw == Raw::Text(Cursor::written(sent.cursor)) {
+                    self.cursor.passed_since_trim = Some(0);
+                }
             }
             (Request::NoteAccount(_), _) => self.overview.note = Pending::No,
             (Request::WriteStatus(_), _) => {
@@ -279,6 +282,7 @@ impl Bridge {
             Pending::Now
         };
         self.overview.note = Pending::No;
+        self.trim_when_due();
     }
 
     fn not_saved(&mut self, now: Instant, raw: Raw) {

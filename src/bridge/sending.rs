@@ -106,17 +106,20 @@ impl Bridge {
             counting.passed += passed;
         }
         self.overview.sent(&progress.sent);
-        if self.rules.keep_sent.is_some_and(|keep| {
-            // Finding the place to cut costs as much as there is to keep.
-            let slack = if keep > 1000 { keep / 10 } else { 0 };
-            self.cursor
-                .passed_since_trim
-                .is_none_or(|passed| passed > slack)
-        }) {
-            self.cursor.trim.wanted();
-        }
+        self.trim_when_due();
         if self.cursor.uncopied() >= MAX_UNCOPIED {
             self.tell(Notice::TooManyUncopied(MAX_UNCOPIED));
+        }
+    }
+
+    /// Finding the place to cut costs as much as there is to keep.
+    pub(super) fn trim_when_due(&mut self) {
+        let passed = self.cursor.passed_since_trim;
+        if self.rules.keep_sent.is_some_and(|keep| {
+            let slack = if keep > 1000 { keep / 10 } else { 0 };
+            passed.is_none_or(|passed| passed > slack)
+        }) {
+            self.cursor.trim.wanted();
         }
     }
 
