@@ -140,6 +140,7 @@ impl Bridge {
             Input::Redis(result) => self.redis_answered(now, result),
             Input::LinkUp { link, limit } => {
                 self.link = BrokerLink::Up { link, limit };
+                self.delivery.connected(limit);
                 self.reading.round_began = None;
                 self.reading.latest.begins_again();
                 self.overview.touch();

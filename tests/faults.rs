@@ -208,6 +208,7 @@ fn a_cursor_set_into_the_future_by_somebody_else_is_obeyed() {
         .into_iter()
         .chain(consecutive(201, 10))
         .collect();
+    world.wait_for(expected.len());
     assert_eq!(world.receiver.ids(), expected);
     assert_eq!(service.count_log("ERROR"), 0);
     // The same over a restart.

@@ -80,6 +80,8 @@ pub struct Delivery {
     probe: Probe,
     /// Silences in a row of the list that begins with this ID: its deadline doubles.
     silences: (StreamId, u32),
+    /// What the broker takes.
+    limit: usize,
 }
 
 /// What the broker has said to the empty list ahead of an attempt.
@@ -126,6 +128,7 @@ impl Delivery {
             suspect: None,
             probe: Probe::default(),
             silences: (StreamId::ZERO, 0),
+            limit: usize::MAX,
         }
     }
 
@@ -286,6 +289,14 @@ impl Delivery {
             Cause::TooLarge { .. } if alone => self.hold_back(span.first, reason, true),
             Cause::Refused => self.size.failed(span, Hint::Divide),
             Cause::TooLarge { limit } => self.size.failed(span, Hint::Named { limit }),
+        }
+    }
+
+    /// There is a connection to a broker that takes so many bytes. Where that is another number than
+    /// before, what was too large may not be so any more.
+    pub fn connected(&mut self, limit: usize) {
+        if std::mem::replace(&mut self.limit, limit) != limit {
+            self.end_trial();
         }
     }
 
