@@ -291,3 +291,50 @@ fn a_burst_that_is_larger_than_all_before_it_is_no_new_stream() {
     wait_for_count(&world.redis, &service, "0");
     assert_eq!(service.count_log("ERROR"), 0, "{:#?}", service.log());
 }
+
+/// With the stream its cursor is gone, and everything counts again: what waited is lost all the same.
+#[test]
+fn what_waited_in_a_redis_that_was_emptied_is_counted() {
+    for interval in ["0.1", "0"] {
+        for (empty, frozen) in [
+            (&["FLUSHALL"][..], false),
+            (&["DEL", VALUES, "mqtt_sender:last_id"], false),
+            (&["FLUSHALL"], true),
+        ] {
+            let mut world = World::new();
+            world.redis.fill(1, 10);
+            let service = world.start_with(&[("INTERVAL_SECONDS", interval)]);
+            world.redis.wait_for_cursor("(10-0");
+            // What is in flight to a frozen broker arrives yet.
+            if frozen {
+                world.broker.freeze();
+            } else {
+                world.broker.stop();
+            }
+            world.redis.fill(11, 15);
+            wait_until("they are seen to wait", || {
+                status(&world.redis, "backlog") == "15"
+            });
+            command(&world.redis, empty);
+            service.wait_for_log("everything counts");
+            if frozen {
+                world.broker.thaw();
+            } else {
+                world.broker.start_again();
+            }
+            world.redis.fill(2001, 2);
+            world.redis.wait_for_cursor("(2002-0");
+            let accounted = || {
+                let lost: u64 = status(&world.redis, "lost").parse().unwrap_or(0);
+                let old = |id: &&(u64, u64)| (11..26).contains(&id.0);
+                lost + world.receiver.ids().iter().filter(old).count() as u64
+            };
+            assert!(
+                holds_within(Duration::from_secs(20), || accounted() == 15),
+                "{interval} {empty:?}: {} of 15: {:#?}",
+                accounted(),
+                service.log()
+            );
+        }
+    }
+}

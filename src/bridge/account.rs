@@ -206,6 +206,14 @@ impl Account {
         }
     }
 
+    /// Whether the stream that was seen last cannot be this one.
+    pub fn is_another(&self, stream: Stream) -> bool {
+        match stream {
+            Stream::Absent => self.seen.is_some(),
+            Stream::Present(extent) => self.ids_fell(&extent) || self.counts_fell(&extent),
+        }
+    }
+
     /// More may wait than at the last look.
     pub fn waits(&mut self, extent: &Extent) {
         if let Some(seen) = &mut self.seen {

@@ -242,6 +242,7 @@ impl Bridge {
             Some(position) if own(position) && !position.foreign => CursorState::Own,
             _ => CursorState::Foreign,
         };
+        let before = self.delivery.frontier();
         self.delivery.rewind(id);
         self.overview.forget_catch_up();
         let (accounted, seen) = position.map_or((None, None), |p| (p.accounted, p.seen));
@@ -251,6 +252,7 @@ impl Bridge {
             self.overview.counters.lost = remembered.map_or(0, |remembered| remembered.lost);
             self.account.resume(accounted, seen);
         } else {
+            self.leave_stream(stream, before);
             self.begin_account(stream, id);
             // What is removed from now on is a loss, also over a restart.
             self.overview.note.wanted();

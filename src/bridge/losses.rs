@@ -98,6 +98,19 @@ impl Bridge {
         true
     }
 
+    /// The account is made anew at another cursor. Where the stream of the old one is gone as well, as
+    /// after FLUSHALL, what waited in it is lost.
+    pub(super) fn leave_stream(&mut self, stream: Stream, after: StreamId) {
+        if !self.account.is_another(stream) {
+            return;
+        }
+        if let Finding::Anew(lost) = self.account.anew(self.account_keeps_flight()) {
+            if lost > 0 {
+                self.stream_gone(lost, after);
+            }
+        }
+    }
+
     fn stream_gone(&mut self, count: u64, after: StreamId) {
         self.lost(count);
         self.tell(Notice::StreamGone { count, after });
