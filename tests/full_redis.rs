@@ -218,7 +218,7 @@ fn a_filling_redis_is_told_once_a_limit_with_the_time_that_is_left() {
     for name in ["redis_used_percent", "redis_full_in_seconds"] {
         assert!(json[name].is_number(), "{json}");
     }
-    fill_to(&world.redis, 96.0);
+    fill_to(&world.redis, 98.0);
     wait_until("it is an error", || told("ERROR").len() == 1);
     // The same on the status topic.
     world.broker.start_again();
