@@ -347,6 +347,34 @@ fn the_cursor_is_saved_only_over_what_was_read() {
 }
 
 #[test]
+fn a_cursor_that_took_the_place_of_another_type_is_somebody_elses() {
+    let redis = Redis::start(&[]);
+    let mut store = store(&redis);
+    redis.command::<()>(&["LPUSH", LAST_ID, "1"]);
+    let read = store.settings().expect("settings").last_id;
+    assert!(matches!(read, Raw::Unusable(_)));
+    redis.command::<()>(&["DEL", LAST_ID]);
+    let found = store.save_cursor(&read, &save("(2-0")).expect("answer");
+    assert_eq!(found, Saved::Foreign(Raw::Missing));
+    redis.set(LAST_ID, "");
+    let found = store.save_cursor(&read, &save("(2-0")).expect("answer");
+    assert_eq!(found, Saved::Foreign(Raw::Text(String::new())));
+}
+
+#[test]
+fn there_is_nothing_to_trim_where_the_stream_is_gone_or_the_cursor_is_another() {
+    let redis = Redis::start(&[]);
+    let mut store = store(&redis);
+    redis.set(LAST_ID, "(1-0");
+    let nothing = Trimmed::default();
+    assert_eq!(store.trim_sent(&sent(1), 0).expect("answer"), nothing);
+    redis.command::<()>(&["DEL", LAST_ID]);
+    redis.command::<()>(&["LPUSH", LAST_ID, "1"]);
+    redis.fill(1, 1);
+    assert_eq!(store.trim_sent(&sent(1), 0).expect("answer"), nothing);
+}
+
+#[test]
 fn a_cursor_that_is_no_text_is_overwritten_only_while_it_is_unchanged() {
     let redis = Redis::start(&[]);
     let mut store = store(&redis);

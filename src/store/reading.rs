@@ -60,6 +60,10 @@ impl Store {
         }
         let (settings, state, page) = read?;
         self.sizes.saw(&page);
+        if page.is_empty() && page.more() {
+            // There was nothing as far as the survey went.
+            return self.read_page(self.ask((after, StreamId::MAX), count, max_bytes));
+        }
         Ok((settings, state, page))
     }
 

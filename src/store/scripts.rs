@@ -94,15 +94,15 @@ return found";
 
 /// Sets the cursor if it still is what this program last read or wrote (or already what it is
 /// about to write, after an answer that got lost), and with it, as one, what belongs to it in
-/// the status. KEYS: cursor, status. ARGV: 1 if the cursor is expected to exist, the first bytes
-/// of its expected value, its new value, and pairs of field and value for the status.
-/// Answers 1, or the type and the first bytes of what stands in the way.
+/// the status. KEYS: cursor, status. ARGV: 1 if the cursor is expected to exist, 0 if not, nothing
+/// if neither will do; the first bytes of its expected value, its new value, and pairs of field
+/// and value for the status. Answers 1, or the type and the first bytes of what stands in the way.
 const SAVE: &str = r"
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'string' then return {kind} end
 local now = redis.call('GETRANGE', KEYS[1], 0, 1024)
 local written = kind == 'string' and now == ARGV[3]
-local expected = (ARGV[1] == '1') == (kind == 'string') and now == ARGV[2]
+local expected = ARGV[1] ~= '' and (ARGV[1] == '1') == (kind == 'string') and now == ARGV[2]
 if not written and not expected then return {kind, now} end
 ROOM
 if not written then redis.call('SET', KEYS[1], ARGV[3]) end
@@ -121,7 +121,8 @@ const FIRST_WRITE: &str = "redis.pcall('HDEL', KEYS[2], 'room')";
 /// added up to it at least, the oldest ID that the stream may have: another stream is left alone.
 /// Answers how many were removed, and 1 if there is more.
 const TRIM: &str = r"
-if redis.call('GETRANGE', KEYS[1], 0, 1024) ~= ARGV[1] then return {0, 0} end
+if redis.pcall('GETRANGE', KEYS[1], 0, 1024) ~= ARGV[1] then return {0, 0} end
+if redis.call('EXISTS', KEYS[2]) == 0 then return {0, 0} end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[2], 'FULL', 'COUNT', 1)
 if info.err then return info end
 local state = {}
