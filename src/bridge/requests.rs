@@ -60,7 +60,8 @@ impl Bridge {
                 });
             }
         }
-        if self.cursor.trim.is_due(now) && self.cursor.save != Pending::Now {
+        // Redis trims only up to the cursor that is stored, and would have nothing to do before.
+        if self.cursor.trim.is_due(now) && self.cursor.save == Pending::No {
             let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
             let (cursor, accounted) = self.cursor.storable(frontier, accounted);
             if let Some(keep) = self.rules.keep_sent {
