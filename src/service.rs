@@ -17,10 +17,12 @@ use std::sync::atomic::AtomicUsize;
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
-use board::Board;
+// Public for the test that holds the Redis of the simulation against a real one.
+pub use board::Board;
 use dispatcher::Dispatcher;
 use messages::Slot;
-use poller::{Poller, Requests};
+use poller::Poller;
+pub use poller::Requests;
 use publisher::Publisher;
 use shutdown::Shutdown;
 use threads::{Failure, Pulse, STALLED, Threads};
@@ -36,7 +38,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let (events, events_out) = bounded(16);
     let (inbox, commands) = dispatcher::inbox();
     let latest = Slot::new();
-    let board = Board::new();
+    let board = Board::default();
     let maximum_payload = Arc::new(AtomicUsize::new(usize::MAX));
     let [publishing, polling, dispatching]: [Pulse; 3] = Default::default();
     let publisher = Publisher::new(

@@ -18,8 +18,8 @@ struct Shown {
     version: u64,
 }
 
-impl Board {
-    pub fn new() -> Board {
+impl Default for Board {
+    fn default() -> Board {
         Board(Arc::new(Mutex::new(Shown {
             record: Record {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -30,7 +30,9 @@ impl Board {
             version: 0,
         })))
     }
+}
 
+impl Board {
     pub fn show_measurements(&self, view: &bridge::View) {
         let mut shown = self.lock();
         shown.version += 1;

@@ -29,13 +29,18 @@ pub enum Limit {
     /// Not announced: it closes the connection, or says 0x95 and closes.
     Closes(usize),
     Says(usize),
+    /// Not announced: it does not take the message, and goes on; MQTT 3.1.1 has no word for that.
+    Refuses(usize),
 }
 
 impl Limit {
     pub fn bytes(self) -> usize {
         match self {
             Limit::None => usize::MAX,
-            Limit::Announced(bytes) | Limit::Closes(bytes) | Limit::Says(bytes) => bytes,
+            Limit::Announced(bytes)
+            | Limit::Closes(bytes)
+            | Limit::Says(bytes)
+            | Limit::Refuses(bytes) => bytes,
         }
     }
 }
@@ -255,6 +260,10 @@ impl World {
                 let what = format!("{} bytes, {limit} announced", publication.bytes);
                 self.ledger.broken("4 never larger than allowed", what);
                 end(Cause::Closed, "0x95")
+            }
+            Limit::Refuses(_) if protocol == Protocol::V5 => {
+                let cause = Cause::TooLarge { limit: None };
+                Reply::Refused(publication.operation, cause, "0x95".into())
             }
             Limit::Says(_) if protocol == Protocol::V5 => {
                 end(Cause::TooLarge { limit: None }, "0x95")

@@ -13,7 +13,7 @@ use crate::schedule::Trigger;
 use crate::stream::Uid;
 use crate::world::World;
 
-/// How long the room waits for the answer to a probe.
+/// How long the room waits for the answer to a probe, if not less for the message itself.
 const PROBE: Duration = Duration::from_secs(10);
 
 /// What is wrong with the network; each is counted, because faults overlap.
@@ -73,6 +73,8 @@ pub struct Client {
     number: u64,
     pub connection: Option<Connection>,
     pub operation: Option<Operation>,
+    /// What there was no link for.
+    pub heard: Vec<Input>,
     /// Nothing overtakes on a connection.
     last_up: Option<Instant>,
     last_down: Option<Instant>,
@@ -98,6 +100,7 @@ pub enum Doing {
     Subscribing,
     Publishing {
         publication: Publication,
+        patience: Duration,
         written: bool,
         probe: bool,
         probing: bool,
@@ -233,6 +236,7 @@ impl World {
         };
         let doing = Doing::Publishing {
             publication,
+            patience,
             written: false,
             probe,
             probing: false,
@@ -380,12 +384,14 @@ impl World {
             Some(Doing::Publishing {
                 probe: true,
                 probing,
+                patience,
                 written: true,
                 ..
             }) if !*probing && !stopping => {
                 *probing = true;
+                let patience = PROBE.min(*patience);
                 self.send(Packet::Probe { operation: number });
-                let at = self.now + PROBE;
+                let at = self.now + patience;
                 self.queue.push(at, Event::OperationPatience(number));
             }
             Some(Doing::Publishing { .. }) => {

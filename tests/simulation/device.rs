@@ -13,6 +13,9 @@ use crate::client::Doing;
 use crate::queue::Event;
 use crate::world::World;
 
+/// More actions than any machine has in one moment: one that never waits must not stop the clock.
+const MANY_TURNS: u32 = 10_000;
+
 #[derive(Default)]
 pub struct Device {
     /// Another number after each start.
@@ -167,7 +170,7 @@ impl World {
     }
 
     fn poller_runs(&mut self) {
-        loop {
+        for _ in 0..MANY_TURNS {
             let now = self.now;
             let Some(poller) = &mut self.device.poller else {
                 return;
@@ -220,6 +223,8 @@ impl World {
                 }
             }
         }
+        let what = "a moment without an end".to_string();
+        self.ledger.broken("6 bounded work", what);
     }
 
     fn hand_over(
@@ -320,16 +325,17 @@ impl World {
     }
 
     pub fn link_takes(&mut self, input: link::Input) {
-        if let Some(publisher) = &mut self.device.publisher {
-            if let Some(trace) = &mut self.trace {
-                trace.input("link", self.now, &input);
-            }
-            publisher.link.handle(self.now, input);
+        let Some(publisher) = &mut self.device.publisher else {
+            return self.client.heard.push(input);
+        };
+        if let Some(trace) = &mut self.trace {
+            trace.input("link", self.now, &input);
         }
+        publisher.link.handle(self.now, input);
     }
 
     pub fn publisher_runs(&mut self) {
-        loop {
+        for _ in 0..MANY_TURNS {
             if self.client.operation.is_some() {
                 return;
             }
@@ -360,6 +366,8 @@ impl World {
                 action => self.publisher_does(action),
             }
         }
+        let what = "a moment without an end".to_string();
+        self.ledger.broken("6 bounded work", what);
     }
 
     fn publisher_does(&mut self, action: link::Action) {

@@ -49,7 +49,7 @@ impl World {
         self.begin_fault(planned.fault, nth);
     }
 
-    fn begin_fault(&mut self, fault: Fault, nth: usize) {
+    pub fn begin_fault(&mut self, fault: Fault, nth: usize) {
         use Fault::*;
         match fault {
             Killed => self.device_is_killed(),
@@ -179,7 +179,13 @@ impl World {
             }
             Fault::RedisClientsKilled => self.redis_breaks(),
             Fault::RedisFull => self.redis.mood.full += 1,
-            Fault::RedisReadOnly => self.redis.mood.read_only += 1,
+            Fault::RedisReadOnly => {
+                self.redis.mood.read_only += 1;
+                // A replica cuts off who waits for an entry.
+                if self.redis.blocked.is_some() {
+                    self.redis_breaks();
+                }
+            }
             Fault::RedisLatency => self.redis.mood.latency += 1,
             _ => self.redis.mood.no_copies += 1,
         }
@@ -196,7 +202,7 @@ impl World {
         self.end_fault(planned.fault);
     }
 
-    fn end_fault(&mut self, fault: Fault) {
+    pub fn end_fault(&mut self, fault: Fault) {
         let (broker, net, redis) = (&mut self.broker.mood, &mut self.net, &mut self.redis.mood);
         match fault {
             Fault::Killed | Fault::Terminated => {

@@ -93,7 +93,10 @@ impl World {
                 let raw = self.foreign_text(cursor);
                 self.foreign_cursor(raw);
             }
-            Fault::CursorOfOtherType => self.foreign_cursor(Raw::Unusable("a list".into())),
+            Fault::CursorOfOtherType => {
+                let what = "the key does not hold a string";
+                self.foreign_cursor(Raw::Unusable(what.into()));
+            }
             Fault::Disabled => self.redis.data.enabled = Raw::Text("0".into()),
             Fault::Interval { millis } => {
                 let text = format!("{}", Duration::from_millis(millis).as_secs_f64());
@@ -127,12 +130,12 @@ impl World {
     /// Servers that do not count what was added show only by older IDs that a stream is another one
     /// than the device knows: otherwise what lies below the cursor may be passed over.
     pub fn old_server_cannot_tell(&mut self, told: Told) {
-        let Some(place) = self
-            .redis
-            .data
-            .stored_place()
-            .filter(|_| !self.redis.counts)
-        else {
+        // A key of another type hides the place, but the device still has one.
+        let place = match self.redis.data.cursor {
+            Raw::Unusable(_) => Some(StreamId::MAX),
+            _ => self.redis.data.stored_place(),
+        };
+        let Some(place) = place.filter(|_| !self.redis.counts) else {
             return;
         };
         let known = self.ledger.facts[..told.seen].iter();

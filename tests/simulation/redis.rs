@@ -6,7 +6,9 @@ use std::time::Duration;
 use mqtt_handler::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save};
 use mqtt_handler::model::measurement::{BatchLimits, Entry};
 use mqtt_handler::model::settings::{Raw, RawSettings};
-use mqtt_handler::model::stream::{Copied, Position, Remembered, Saved, Sent, Stream, Waiting};
+use mqtt_handler::model::stream::{
+    Copied, Extent, Position, Remembered, Saved, Sent, Stream, Waiting,
+};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
 use crate::schedule::Trigger;
@@ -14,14 +16,15 @@ use crate::stream::{Entries, Uid};
 use crate::watch::Told;
 use crate::world::World;
 
-/// Entries that one request counts or trims at most.
-const SLICE: usize = 40;
 /// Entries that are counted at most where the server keeps no count.
 const COUNTED: usize = 10_000;
-/// Entries of the page for a wait.
+/// Entries, and bytes of them as Redis counts them, that one page takes at most.
+const PAGE: usize = 512;
+const PAGE_BYTES: usize = 1 << 20;
+/// Entries that the end of a wait brings at most.
 const FEW: usize = 4;
-/// Bytes of entries that one page takes at most.
-const PAGE_BYTES: usize = 20_000;
+/// Copies that are looked at for an earlier one.
+const COPIES: usize = 4;
 
 #[derive(Clone, Debug, Default)]
 pub enum Values {
@@ -78,6 +81,10 @@ impl Mood {
 pub struct Redis {
     /// Version 7, which counts what was added.
     pub counts: bool,
+    /// Entries that one request counts or trims at most.
+    pub slice: usize,
+    /// So often the state of the stream is not of the same moment as the page.
+    pub unmatched_percent: u64,
     pub data: Data,
     pub mood: Mood,
     /// Another one after each restart: connections do not survive it.
@@ -143,20 +150,9 @@ fn refused(why: &str) -> RedisFailure {
 impl World {
     /// Answers one request; `None`: it blocks.
     pub fn serve(&mut self, number: u64, request: &Request) -> Option<Reply> {
-        if self.redis.mood.loading > 0 && *request != Request::Connect {
+        let always = matches!(request, Request::Connect | Request::Hazards);
+        if self.redis.mood.loading > 0 && !always {
             return Some(Err(refused("LOADING")));
-        }
-        let writes = matches!(
-            request,
-            Request::Save(_)
-                | Request::Copy { .. }
-                | Request::Trim { .. }
-                | Request::NoteAccount(_)
-                | Request::WriteStatus(_)
-        );
-        if writes && self.redis.mood.read_only > 0 {
-            self.refused_a_save(request);
-            return Some(Err(refused("READONLY")));
         }
         Some(match request {
             Request::Connect => Ok(Answer::Done),
@@ -171,8 +167,7 @@ impl World {
                 limits,
             } => {
                 let settings = self.redis.data.settings();
-                let matches = !self.random.percent(3);
-                self.page(*after, *count, *limits, settings, matches)
+                self.page(*after, *count, *limits, settings)
             }
             Request::Await {
                 after,
@@ -191,7 +186,16 @@ impl World {
         })
     }
 
-    fn full(&self) -> Result<(), RedisFailure> {
+    fn writable(&self) -> Result<(), RedisFailure> {
+        if self.redis.mood.read_only > 0 {
+            return Err(refused("READONLY"));
+        }
+        Ok(())
+    }
+
+    /// Something can be written that takes memory.
+    fn has_room(&self) -> Result<(), RedisFailure> {
+        self.writable()?;
         if self.is_full() {
             return Err(refused("OOM"));
         }
@@ -223,24 +227,54 @@ impl World {
         count: usize,
         limits: BatchLimits,
         settings: RawSettings,
-        with_state: bool,
     ) -> Reply {
+        let before = self.store.state.take();
         let stream = self.state()?;
-        if with_state {
+        let matches = before.is_none_or(|before| before == stream) && self.is_of_one_moment();
+        if matches {
             self.watch_look(true);
         }
+        let most = count.min(PAGE);
+        let budget = limits.max_bytes.saturating_mul(2).min(PAGE_BYTES);
         let (mut bytes, mut cut) = (0, false);
         let mut found: Vec<(StreamId, Uid)> = Vec::new();
         if let Some(entries) = self.redis.data.stream() {
-            for (id, uid) in entries.behind(after).take(count) {
-                bytes += 40 + self.ledger.facts[uid].pad;
-                if bytes > PAGE_BYTES && !found.is_empty() {
-                    cut = true;
+            for (id, uid) in entries.behind(after).take(most) {
+                bytes += self.bytes_of(uid);
+                cut = bytes > budget && !found.is_empty();
+                if cut {
                     break;
                 }
                 found.push((id, uid));
             }
         }
+        let at_end = found.len() < most && !cut;
+        let stream = matches.then_some(stream);
+        // What comes behind the end makes another state of it.
+        self.store.state = stream.filter(|_| !at_end);
+        Ok(self.encoded(settings, stream, &found, at_end, limits))
+    }
+
+    /// Nothing has happened between reading and looking.
+    fn is_of_one_moment(&mut self) -> bool {
+        !self.random.percent(self.redis.unmatched_percent)
+    }
+
+    /// What the script that reads counts for an entry.
+    fn bytes_of(&self, uid: Uid) -> usize {
+        let number = uid.checked_ilog10().unwrap_or(0) as usize + 1;
+        let strings = ["n".len(), number, "p".len(), self.ledger.facts[uid].pad];
+        32 + strings.iter().map(|bytes| bytes + 16).sum::<usize>()
+    }
+
+    fn encoded(
+        &mut self,
+        settings: RawSettings,
+        stream: Option<Stream>,
+        found: &[(StreamId, Uid)],
+        at_end: bool,
+        limits: BatchLimits,
+    ) -> Answer {
         let texts: Vec<(StreamId, String, usize)> = found
             .iter()
             .map(|(id, uid)| (*id, uid.to_string(), self.ledger.facts[*uid].pad))
@@ -256,32 +290,18 @@ impl World {
             limits,
         );
         let count_in_list = list.as_ref().map_or(0, |list| list.count);
-        let at_end = found.len() < count && !cut;
-        let more = found.len() > count_in_list || !at_end;
-        self.watch_page(more);
+        self.watch_page(found.len() > count_in_list || !at_end);
         let last = found.last().filter(|_| at_end && self.plan.setup.latest);
         let newest = last.map(|(id, uid)| self.as_newest(*id, *uid));
-        Ok(Answer::Page(Page {
+        Answer::Page(Page {
             settings,
-            stream: with_state.then_some(stream),
+            stream,
             entries: found.len(),
             at_end,
             list,
             newest,
             oddities: self.encoder.oddities,
-        }))
-    }
-
-    /// The page for a wait is short, and it is the newest entry that tells whether there is more.
-    fn short(&mut self, reply: Reply, count: usize) -> Reply {
-        let Ok(Answer::Page(page)) = reply else {
-            return reply;
-        };
-        let last = page.list.as_ref().map(|list| list.last);
-        let newest = self.redis.data.stream().map(|entries| entries.newest);
-        let at_end = page.entries < count.min(FEW) && last >= newest;
-        self.watch_page(!at_end);
-        Ok(Answer::Page(Page { at_end, ..page }))
+        })
     }
 
     fn newest(&mut self) -> Option<Newest> {
@@ -312,13 +332,8 @@ impl World {
     ) -> Option<Reply> {
         let settings = self.redis.data.settings();
         let some = |entries: &Entries| entries.behind(after).next().is_some();
-        if matches!(self.redis.data.values, Values::Other)
-            || self.redis.data.stream().is_some_and(some)
-        {
-            let matches = !self.random.percent(3);
-            let reply = self.page(after, count.min(FEW), limits, settings, matches);
-            return Some(self.short(reply, count));
-        }
+        let served = matches!(self.redis.data.values, Values::Other)
+            || self.redis.data.stream().is_some_and(some);
         self.redis.blocked = Some(Blocked {
             number,
             after,
@@ -327,6 +342,9 @@ impl World {
             settings,
             woken: None,
         });
+        if served {
+            return self.end_of_wait(number);
+        }
         let at = self.now + patience.max(Duration::from_millis(1));
         self.queue
             .push(at, crate::queue::Event::RedisUnblocks(number));
@@ -335,24 +353,41 @@ impl World {
 
     /// The wait of XREAD is over, by an entry or by its patience.
     pub fn unblock(&mut self, number: u64) {
-        let Some(blocked) = self.redis.blocked.take_if(|b| b.number == number) else {
-            return;
+        if let Some(reply) = self.end_of_wait(number) {
+            self.reply(number, reply);
+        }
+    }
+
+    /// A few entries, and the state of the stream right after they came.
+    pub fn end_of_wait(&mut self, number: u64) -> Option<Reply> {
+        let blocked = self.redis.blocked.take_if(|b| b.number == number)?;
+        let state = match self.state() {
+            Ok(state) => state,
+            Err(why) => return Some(Err(why)),
         };
-        let (after, settings) = (blocked.after, blocked.settings);
-        let reply = match blocked.woken {
-            // The time is up: nothing is told of the stream.
-            None => Ok(Answer::Page(Page {
-                settings,
-                at_end: true,
-                ..Page::default()
-            })),
-            // Redis takes the rest of a burst before it tells the state.
-            Some(_) => {
-                let reply = self.page(after, 1, blocked.limits, settings, true);
-                self.short(reply, blocked.count)
-            }
-        };
-        self.reply(number, reply);
+        let few = blocked.count.clamp(1, FEW);
+        // Redis takes the rest of a burst before it tells the state.
+        let most = if blocked.woken.is_some() { 1 } else { few };
+        let entries = self.redis.data.stream().into_iter();
+        let found: Vec<(StreamId, Uid)> = entries
+            .flat_map(|entries| entries.behind(blocked.after))
+            .take(most)
+            .collect();
+        let newest = self.redis.data.stream().map(|entries| entries.newest);
+        let last = found.last().map(|(id, _)| *id);
+        let at_end = last.is_none() || found.len() < few && last == newest;
+        let matches = last.is_some() && (blocked.woken.is_some() || self.is_of_one_moment());
+        if matches {
+            self.watch_look(true);
+        }
+        let stream = matches.then_some(state);
+        Some(Ok(self.encoded(
+            blocked.settings,
+            stream,
+            &found,
+            at_end,
+            blocked.limits,
+        )))
     }
 
     /// Something was added: whoever waits for it is served, after all that comes with it.
@@ -384,16 +419,19 @@ impl World {
             stream,
             oldest: oldest.map(|(id, _)| id),
             waiting,
-            used_percent: None,
+            used_percent: self.is_full().then_some(101.0),
         }))
     }
 
     fn count(&mut self, after: StreamId, last: StreamId) -> Reply {
-        self.state()?;
+        // Nobody is asked for what lies behind the largest ID.
+        if after < StreamId::MAX {
+            self.state()?;
+        }
         let slice = self.redis.data.stream().map(|entries| {
             let inside = entries.behind(after).take_while(|(id, _)| *id <= last);
             inside
-                .take(SLICE)
+                .take(self.redis.slice)
                 .fold((0, last), |(n, _), (id, _)| (n + 1, id))
         });
         let (count, end) = slice.unwrap_or((0, last));
@@ -401,24 +439,41 @@ impl World {
     }
 
     fn save(&mut self, save: &Save) -> Reply {
-        let data = &self.redis.data;
-        if matches!(data.cursor, Raw::Unusable(_)) {
-            let found = data.cursor.clone();
-            self.refused_a_save(&Request::Save(save.clone()));
-            return Ok(Answer::Saved(Saved::Foreign(found)));
+        let saved = self.saved(save);
+        if !matches!(saved, Ok(Saved::Yes)) && self.cursor_can_not_be_stored() {
+            self.watch.hampered = true;
         }
-        if data.cursor == Raw::Text(save.cursor.clone()) {
+        saved.map(Answer::Saved)
+    }
+
+    fn saved(&mut self, save: &Save) -> Result<Saved, RedisFailure> {
+        // From version 7 on the script says beforehand that it writes.
+        if self.redis.counts {
+            self.writable()?;
+        }
+        let found = &self.redis.data.cursor;
+        let written = *found == Raw::Text(save.cursor.clone());
+        let expected = *found == save.expected && !matches!(found, Raw::Unusable(_));
+        if !written && !expected {
+            return Ok(Saved::Foreign(found.clone()));
+        }
+        if written {
             self.watch_same_cursor();
-            return Ok(Answer::Saved(Saved::Yes));
+            if self.writable().is_ok() {
+                self.remember(save);
+            }
+            return Ok(Saved::Yes);
         }
-        if data.cursor != save.expected {
-            return Ok(Answer::Saved(Saved::Foreign(data.cursor.clone())));
-        }
+        self.writable()?;
         self.redis.data.cursor = Raw::Text(save.cursor.clone());
         self.remember(save);
         self.cursor_was_saved();
         self.trip(Trigger::Saved);
-        Ok(Answer::Saved(Saved::Yes))
+        Ok(Saved::Yes)
+    }
+
+    fn cursor_can_not_be_stored(&self) -> bool {
+        self.redis.mood.read_only > 0 || matches!(self.redis.data.cursor, Raw::Unusable(_))
     }
 
     fn remember(&mut self, save: &Save) {
@@ -431,13 +486,13 @@ impl World {
     }
 
     fn note_account(&mut self, save: &Save) -> Reply {
-        self.full()?;
+        self.has_room()?;
         self.remember(save);
         Ok(Answer::Done)
     }
 
     fn write_status(&mut self, save: Option<&Save>) -> Reply {
-        self.full()?;
+        self.has_room()?;
         if let Some(save) = save {
             self.redis.data.status.remembered.position = Some(position(save));
             self.watch_account_is_stored();
@@ -452,15 +507,19 @@ impl World {
     }
 
     fn copy(&mut self, id: StreamId) -> Reply {
-        self.full()?;
         if self.redis.mood.no_copies > 0 {
             return Err(refused("WRONGTYPE"));
+        }
+        let mut last = self.redis.data.dead.iter().rev().take(COPIES);
+        if last.any(|(copied, _)| *copied == id) {
+            return Ok(Answer::Copied(Copied::Yes));
         }
         self.state()?;
         let uid = self.redis.data.stream().and_then(|e| e.all.get(&id));
         let Some(uid) = uid.copied() else {
             return Ok(Answer::Copied(Copied::Gone));
         };
+        self.has_room()?;
         self.redis.data.dead.push((id, uid));
         self.was_dead_lettered(uid);
         self.trip(Trigger::Copied);
@@ -473,27 +532,32 @@ impl World {
             accounted,
             oldest,
         } = *sent;
-        self.state()?;
-        if self.redis.data.cursor != Raw::Text(Cursor::written(cursor)) {
-            return Ok(Answer::Trimmed { more: false });
+        let stands = self.redis.data.cursor == Raw::Text(Cursor::written(cursor));
+        if keep > 0 || stands {
+            self.state()?;
         }
-        let counts = self.redis.counts;
-        let Some(entries) = self.redis.data.stream_mut() else {
+        let (counts, slice) = (self.redis.counts, self.redis.slice);
+        let Some(entries) = self.redis.data.stream().filter(|_| stands) else {
             return Ok(Answer::Trimmed { more: false });
         };
+        let sent = entries.all.range(..=cursor).count();
+        let added = if counts { entries.added } else { 0 };
         let first = entries.all.keys().next();
         let another = entries.newest < cursor
             || first.is_some_and(|first| *first < oldest)
-            || accounted.is_some_and(|n| counts && entries.added < n);
-        if another {
+            || added < accounted.unwrap_or(0);
+        if another || sent < keep as usize {
             return Ok(Answer::Trimmed { more: false });
         }
-        let sent = entries.all.range(..=cursor).count();
-        let surplus = sent.saturating_sub(keep as usize);
+        self.writable()?;
+        let surplus = sent - keep as usize;
+        let Some(entries) = self.redis.data.stream_mut() else {
+            return Ok(Answer::Trimmed { more: false });
+        };
         let cut: Vec<StreamId> = entries
             .all
             .keys()
-            .take(surplus.min(SLICE))
+            .take(surplus.min(slice))
             .copied()
             .collect();
         let removed: Vec<Uid> = match cut.last() {
@@ -508,7 +572,7 @@ impl World {
             }
         }
         Ok(Answer::Trimmed {
-            more: surplus > SLICE,
+            more: surplus > slice,
         })
     }
 
@@ -536,7 +600,11 @@ fn position(save: &Save) -> Position {
     Position {
         cursor: save.cursor.clone(),
         accounted: save.accounted,
-        seen: save.seen,
+        // What was deleted is not stored.
+        seen: save.seen.map(|seen| Extent {
+            deleted: StreamId::ZERO,
+            ..seen
+        }),
         foreign: save.foreign,
     }
 }

@@ -211,6 +211,7 @@ impl Setup {
                 Limit::Announced(bytes),
                 Limit::Closes(bytes),
                 Limit::Says(bytes),
+                Limit::Refuses(bytes),
             ])
         };
         let speaks = if odd(random) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mqtt_handler::bridge::{Answer, Input, RedisFailure, Request};
+use mqtt_handler::model::stream::Stream;
 
 use crate::queue::Event;
 use crate::redis::PATIENCE;
@@ -22,6 +23,9 @@ pub struct Store {
     /// On the way there, and what Redis was by then.
     flying: BTreeMap<u64, (u64, Request)>,
     answers: BTreeMap<u64, Reply>,
+    /// The state of the stream at the end of the last page: with another one now, nothing is
+    /// known about the moment between.
+    pub state: Option<Stream>,
     pub asked: u64,
 }
 
@@ -84,7 +88,7 @@ impl World {
         }
         self.store.pending = None;
         match &reply {
-            Err(RedisFailure::Lost(_)) => self.store.epoch = None,
+            Err(RedisFailure::Lost(_)) => (self.store.epoch, self.store.state) = (None, None),
             _ if self.store.epoch.is_none() => self.store.epoch = Some(self.redis.epoch),
             _ => {}
         }
@@ -121,7 +125,7 @@ impl World {
     /// The process is gone: its requests may still arrive, its answers do not.
     pub fn store_is_gone(&mut self) {
         self.store.pending = None;
-        self.store.epoch = None;
+        (self.store.epoch, self.store.state) = (None, None);
         self.store.answers.clear();
         self.redis.blocked = None;
     }

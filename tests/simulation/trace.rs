@@ -65,7 +65,7 @@ impl Trace {
 }
 
 /// Bytes as numbers are of no use to a reader.
-fn shorten_payloads(text: &mut String) {
+pub fn shorten_payloads(text: &mut String) {
     let Some(at) = text.find("payload: [") else {
         return;
     };

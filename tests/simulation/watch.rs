@@ -275,12 +275,6 @@ impl World {
         self.watch.pace.from = self.watch.pace.more.then(|| now + owed);
     }
 
-    pub fn refused_a_save(&mut self, request: &Request) {
-        if matches!(request, Request::Save(_)) {
-            self.watch.hampered = true;
-        }
-    }
-
     /// Somebody else sets the cursor.
     pub fn foreign_cursor(&mut self, raw: Raw) {
         if raw == self.redis.data.cursor {

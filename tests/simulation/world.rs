@@ -83,7 +83,7 @@ pub fn run(plan: Plan, traced: bool) -> Outcome {
 }
 
 impl World {
-    fn new(plan: Plan, traced: bool) -> World {
+    pub fn new(plan: Plan, traced: bool) -> World {
         let base = base();
         let identity = Identity {
             device_uuid: "u".into(),
@@ -105,6 +105,8 @@ impl World {
             settling: Settling::default(),
             redis: Redis {
                 counts: plan.setup.redis_counts,
+                slice: 40,
+                unmatched_percent: 3,
                 ..Redis::default()
             },
             store: Store::default(),
@@ -158,7 +160,7 @@ impl World {
         events
     }
 
-    fn dispatch(&mut self, event: Event) {
+    pub fn dispatch(&mut self, event: Event) {
         match event {
             Event::Sensor => self.sensor(),
             Event::Command => {
