@@ -17,7 +17,7 @@ NEEDED = cc:gcc make:make cmake:cmake pkg-config:pkg-config \
 image arm dist: NEEDED += debootstrap:debootstrap qemu-aarch64-static:qemu-user-static objdump:binutils \
 	$(shell docker info > /dev/null 2>&1 || echo buildah:buildah)
 
-.PHONY: help setup build test simulate lint deny demo soak fuzz asan bench pictures matrix image arm dist clean
+.PHONY: help setup build test simulate lint deny demo soak fuzz mutants asan bench pictures matrix image arm dist clean
 
 help:
 	@echo "make demo             the promise, to watch, in a minute (DEMO_SECONDS=20 for a shorter one)"
@@ -27,6 +27,7 @@ help:
 	@echo "make deny             licences, sources and duplicates of what is linked, with cargo-deny"
 	@echo "make soak MINUTES=60  random faults for so long, and the ledger (SEED=… repeats one)"
 	@echo "make fuzz MINUTES=30  anything that a broker may send against the gate, with a nightly compiler"
+	@echo "make mutants          mistakes put into bridge and link, which the tests must notice (FILE=bridge/cursor.rs, SEEDS=2000)"
 	@echo "make asan             a hostile broker against the C library with AddressSanitizer"
 	@echo "make bench            speed, CPU and memory beside the limits of the same run (ROWS=100000; PART=drain);"
 	@echo "                      PEER=\"command …\" drains in turn with another program that takes the same app.conf"
@@ -95,6 +96,16 @@ fuzz: setup
 	@mkdir -p tests/fuzz/target/found
 	cd tests/fuzz && $(CARGO) +nightly fuzz run gate target/found corpus/gate -- \
 		-max_total_time=$$(($(MINUTES) * 60)) -max_len=4096 -print_final_stats=1
+
+# The unit tests first, then the simulation for what they have missed. What the two find together
+# is to be 95 % at least; target/mutants/mutants.out/missed.txt says what is left.
+MUTANTS = $(CARGO) mutants --output target/mutants --timeout 60 --no-shuffle --cap-lints true \
+	$(if $(FILE),--file src/$(FILE),--file 'src/bridge*' --file 'src/bridge/**' --file 'src/link*' --file 'src/link/**')
+mutants: setup
+	@command -v cargo-mutants > /dev/null || $(CARGO) install cargo-mutants --locked
+	@mkdir -p target/mutants && rm -rf target/mutants/mutants.out*
+	CARGO_PROFILE_DEV_DEBUG=0 $(MUTANTS) -- --lib || true
+	CARGO_PROFILE_DEV_DEBUG=0 SEEDS=$(or $(SEEDS),2000) $(MUTANTS) --iterate -- --test simulation every
 
 # Only the C library is instrumented: it is what could break. Any report ends the process, and
 # with it the test. The runtime has to be the first of all libraries, which takes a linker of our own.

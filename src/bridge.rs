@@ -295,3 +295,6 @@ impl Bridge {
         now >= until || !self.delivery.in_flight() && saved && told
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! The machine as a whole, beside a Redis that answers everything in the ordinary way.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::model::failure::{Cause, Undelivered};
+use crate::model::settings::{Raw, RawSettings};
+use crate::model::stream::{Copied, Extent, Remembered, Saved, Stream};
+use crate::model::stream_id::Cursor;
+
+struct Room {
+    bridge: Bridge,
+    now: Instant,
+    cursor: Raw,
+    interval: Raw,
+    /// What the next pages hold.
+    lists: VecDeque<Batch>,
+    asked: Vec<Request>,
+    told: Vec<Notice>,
+}
+
+fn rules() -> Rules {
+    Rules {
+        interval: Duration::from_secs(1),
+        batch: BatchLimits {
+            max_bytes: 1000,
+            max_count: 10,
+        },
+        keep_sent: None,
+        ack_timeout: Duration::from_secs(30),
+        topic: "values".into(),
+    }
+}
+
+fn id(ms: u64) -> StreamId {
+    StreamId::new(ms, 0)
+}
+
+/// A list of the measurements from `first` to `last`, one a millisecond.
+fn list(first: u64, last: u64, bytes: usize) -> Batch {
+    Batch {
+        payload: vec![b'x'; bytes],
+        first: id(first),
+        last: id(last),
+        count: (last - first + 1) as usize,
+    }
+}
+
+fn lost() -> Input {
+    Input::Delivered(Err(Undelivered::new(Cause::Lost, "cut")))
+}
+
+impl Room {
+    /// Connected to Redis, with the cursor behind 1-0.
+    fn new(rules: Rules) -> Room {
+        let mut room = Room {
+            bridge: Bridge::new(rules, 1),
+            now: Instant::now(),
+            cursor: Raw::Text(Cursor::written(id(1))),
+            interval: Raw::Missing,
+            lists: VecDeque::new(),
+            asked: Vec::new(),
+            told: Vec::new(),
+        };
+        room.run();
+        room
+    }
+
+    /// Connected to the broker, too, and this is the list that it hands over.
+    fn sending(rules: Rules, list: Batch) -> Room {
+        let mut room = Room::new(rules);
+        room.up(usize::MAX);
+        room.lists.push_back(list);
+        assert!(matches!(room.run(), Action::Publish { .. }));
+        room
+    }
+
+    fn up(&mut self, limit: usize) {
+        self.gets(Input::LinkUp { link: 1, limit });
+    }
+
+    fn gets(&mut self, input: Input) {
+        self.bridge.handle(self.now, input);
+    }
+
+    /// Goes on until it waits for something else than Redis.
+    fn run(&mut self) -> Action {
+        for _ in 0..1000 {
+            match self.bridge.next(self.now) {
+                Action::Tell(notice) => self.told.push(notice),
+                Action::Show(_) => {}
+                Action::Ask(request) => {
+                    let answer = self.answer(&request);
+                    self.asked.push(request);
+                    match answer {
+                        Some(answer) => self.gets(Input::Redis(Ok(answer))),
+                        None => return self.asked.pop().map(Action::Ask).expect("asked"),
+                    }
+                }
+                other => return other,
+            }
+        }
+        panic!("it never waits: {:?}", self.asked)
+    }
+
+    /// What was asked since the last time.
+    fn asked(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.asked)
+    }
+
+    fn answer(&mut self, request: &Request) -> Option<Answer> {
+        let stream = Stream::Present(Extent {
+            newest: id(1000),
+            length: 1,
+            added: None,
+            first: Some(id(1)),
+            deleted: StreamId::ZERO,
+        });
+        let settings = RawSettings {
+            enabled: Raw::Missing,
+            interval: self.interval.clone(),
+            last_id: self.cursor.clone(),
+        };
+        Some(match request {
+            Request::Connect | Request::NoteAccount(_) | Request::WriteStatus(_) => Answer::Done,
+            Request::Hazards => Answer::Hazards(Vec::new()),
+            Request::Remember => Answer::Remembered(Remembered::default()),
+            Request::Settings => Answer::Settings(settings),
+            Request::Await { .. } => return None,
+            Request::Page { .. } => {
+                let list = self.lists.pop_front();
+                Answer::Page(Page {
+                    settings,
+                    stream: Some(stream),
+                    entries: list.as_ref().map_or(0, |list| list.count),
+                    at_end: true,
+                    list,
+                    oddities: Oddities::default(),
+                })
+            }
+            Request::Look { .. } => Answer::Look(Look {
+                stream,
+                oldest: None,
+                waiting: None,
+                used_percent: None,
+            }),
+            Request::Count { last, .. } => Answer::Counted {
+                count: 0,
+                end: *last,
+            },
+            Request::Save(save) => {
+                self.cursor = Raw::Text(save.cursor.clone());
+                Answer::Saved(Saved::Yes)
+            }
+            Request::Copy { .. } => Answer::Copied(Copied::Yes),
+            Request::Trim { .. } => Answer::Trimmed { more: false },
+        })
+    }
+
+    fn wait(&mut self) -> Duration {
+        match self.run() {
+            Action::Wait(until) => until.saturating_duration_since(self.now),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whether a confirmed list of so many is followed by a trim; the first one of a run always is.
+fn trims(keep_sent: u64, measurements: u64) -> bool {
+    let trim = |request: &Request| matches!(request, Request::Trim { .. });
+    let rules = Rules {
+        keep_sent: Some(keep_sent),
+        ..rules()
+    };
+    let mut room = Room::sending(rules, list(2, 3, 100));
+    room.gets(Input::Delivered(Ok(())));
+    room.run();
+    assert!(room.asked().iter().any(trim));
+    room.lists.push_back(list(4, 3 + measurements, 100));
+    room.now += Duration::from_secs(1);
+    assert!(matches!(room.run(), Action::Publish { .. }));
+    room.gets(Input::Delivered(Ok(())));
+    room.run();
+    room.asked().iter().any(trim)
+}
+
+#[test]
+fn it_is_quiet_when_nothing_is_in_flight_and_the_cursor_is_saved() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Quiesce);
+    room.wait();
+    room.gets(Input::Delivered(Ok(())));
+    assert!(matches!(room.run(), Action::Quiet));
+    assert_eq!(room.cursor, Raw::Text("(3-0".into()));
+    room.wait();
+    room.lists.push_back(list(4, 4, 10));
+    room.now += Duration::from_secs(2);
+    room.wait();
+    room.gets(Input::Resume);
+    assert!(matches!(room.run(), Action::Publish { .. }));
+}
+
+#[test]
+fn it_is_not_quiet_while_the_cursor_cannot_be_stored_yet() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Quiesce);
+    room.gets(Input::Delivered(Ok(())));
+    loop {
+        match room.bridge.next(room.now) {
+            Action::Ask(Request::Save(_)) => break,
+            Action::Tell(_) | Action::Show(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_end_waits_for_what_is_in_flight_its_cursor_and_the_status() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Stop);
+    assert!(room.wait() <= GRACE);
+    let status = |request: &Request| matches!(request, Request::WriteStatus(_));
+    assert!(room.asked().iter().any(status));
+    room.gets(Input::Delivered(Ok(())));
+    assert!(matches!(room.run(), Action::Done));
+    let asked = room.asked();
+    assert!(matches!(asked[0], Request::Save(_)), "{asked:?}");
+}
+
+#[test]
+fn the_end_comes_although_nothing_is_answered() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Stop);
+    room.now += GRACE - Duration::from_millis(1);
+    room.wait();
+    room.now += Duration::from_millis(1);
+    assert!(matches!(room.run(), Action::Done));
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_redis_that_is_away() {
+    let mut room = Room::new(rules());
+    room.now += Duration::from_secs(1);
+    while !matches!(room.bridge.next(room.now), Action::Ask(_)) {}
+    let away = RedisFailure::Lost("away".into());
+    room.gets(Input::Redis(Err(away)));
+    room.gets(Input::Stop);
+    assert!(matches!(room.run(), Action::Done));
+}
+
+#[test]
+fn a_list_that_the_broker_would_not_take_is_not_handed_over() {
+    for (limit, goes) in [(99, false), (100, true), (101, true)] {
+        let mut room = Room::new(rules());
+        room.up(limit);
+        room.lists.push_back(list(2, 3, 100));
+        let published = matches!(room.run(), Action::Publish { .. });
+        assert_eq!(published, goes, "{limit}");
+        assert_eq!(room.bridge.view().counters.retries, u64::from(!goes));
+    }
+}
+
+#[test]
+fn what_was_not_confirmed_is_read_and_counted_again() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    for retries in 1..3 {
+        room.gets(lost());
+        room.lists.push_back(list(2, 3, 100));
+        assert!(matches!(room.run(), Action::Publish { .. }));
+        assert_eq!(room.bridge.view().counters.retries, retries);
+    }
+    let told = |notice: &&Notice| matches!(notice, Notice::NotConfirmed(_));
+    assert_eq!(room.told.iter().filter(told).count(), 2);
+}
+
+#[test]
+fn the_next_list_goes_only_when_the_cursor_is_stored() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.lists.push_back(list(4, 5, 100));
+    room.now += Duration::from_secs(1);
+    room.asked();
+    room.gets(Input::Delivered(Ok(())));
+    assert!(matches!(room.run(), Action::Publish { .. }));
+    assert!(matches!(room.asked()[0], Request::Save(_)));
+    assert_eq!(room.cursor, Raw::Text("(3-0".into()));
+}
+
+#[test]
+fn a_page_is_as_large_as_a_list_of_what_came_last() {
+    let mut room = Room::new(rules());
+    room.up(500);
+    room.lists.push_back(list(2, 3, 200));
+    assert!(matches!(room.run(), Action::Publish { .. }));
+    room.now += Duration::from_secs(1);
+    room.run();
+    let pages: Vec<(usize, usize)> = room
+        .asked()
+        .iter()
+        .filter_map(|request| match request {
+            Request::Page { count, limits, .. } => Some((*count, limits.max_bytes)),
+            _ => None,
+        })
+        .collect();
+    // As many as a list may have; then 500 bytes of 100 each, and two more.
+    assert_eq!(pages, [(10, 500), (7, 500)]);
+}
+
+#[test]
+fn what_was_sent_is_trimmed_each_time_or_after_a_tenth_of_what_is_kept() {
+    assert!(trims(0, 1) && trims(1000, 1));
+    assert!(!trims(2000, 200) && trims(2000, 201));
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Delivered(Ok(())));
+    room.run();
+    let trim = |request: &Request| matches!(request, Request::Trim { .. });
+    assert!(!room.asked().iter().any(trim), "nothing is to be trimmed");
+}
+
+#[test]
+fn a_trim_waits_for_a_cursor_that_is_refused() {
+    let rules = Rules {
+        keep_sent: Some(0),
+        ..rules()
+    };
+    let mut room = Room::sending(rules, list(2, 3, 100));
+    room.gets(Input::Delivered(Ok(())));
+    while !matches!(room.bridge.next(room.now), Action::Ask(Request::Save(_))) {}
+    let refused = RedisFailure::Refused("READONLY".into());
+    room.gets(Input::Redis(Err(refused)));
+    room.asked();
+    room.run();
+    let trim = |request: &Request| matches!(request, Request::Trim { .. });
+    assert!(!room.asked().iter().any(trim), "it is not stored");
+    room.now += Duration::from_secs(1);
+    room.run();
+    let asked = room.asked();
+    let save = |request: &Request| matches!(request, Request::Save(_));
+    let (save, trim) = (asked.iter().position(save), asked.iter().position(trim));
+    assert!(save.is_some() && save < trim, "{asked:?}");
+}
+
+#[test]
+fn an_interval_of_zero_waits_for_the_next_measurement() {
+    let mut room = Room::new(rules());
+    room.up(usize::MAX);
+    assert!(room.wait() <= Duration::from_secs(1));
+    room.interval = Raw::Text("0".into());
+    room.now += Duration::from_secs(1);
+    let Action::Ask(Request::Await {
+        after, patience, ..
+    }) = room.run()
+    else {
+        panic!("it does not wait for one");
+    };
+    assert_eq!(after, id(1));
+    assert!(patience >= SHORTEST_WAIT && patience <= Duration::from_secs(1));
+}
+
+#[test]
+fn no_wait_is_shorter_than_a_millisecond() {
+    let mut room = Room::new(rules());
+    for _ in 0..2000 {
+        let wait = room.wait();
+        assert!(wait >= SHORTEST_WAIT && wait <= Duration::from_secs(5));
+        room.now += wait;
+    }
+}
