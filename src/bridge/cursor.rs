@@ -241,10 +241,12 @@ mod tests {
     use super::super::delivery::Span;
     use super::*;
 
-    #[test]
-    fn the_last_copy_asks_for_the_save_and_the_trim_that_waited_for_it() {
-        let mut cursor = StoredCursor::default();
-        let id = |ms| StreamId::new(ms, 0);
+    fn id(ms: u64) -> StreamId {
+        StreamId::new(ms, 0)
+    }
+
+    /// Behind 1-0, where ten entries are accounted for: two that are poison, and one that is sent.
+    fn with_poison() -> StoredCursor {
         let poison = |ms| Poison {
             id: id(ms),
             reason: String::new(),
@@ -259,13 +261,74 @@ mod tests {
                 bytes: 1,
             },
         };
-        cursor.progressed(&progress, None);
+        let mut cursor = StoredCursor {
+            passed_since_trim: Some(0),
+            ..StoredCursor::default()
+        };
+        cursor.progressed(&progress, Some(10));
+        cursor
+    }
+
+    #[test]
+    fn a_refusal_is_waited_out_twice_as_long_each_time_up_to_a_limit() {
+        let now = Instant::now();
+        let mut pending = Pending::Now;
+        assert!(pending.is_due(now) && !Pending::No.is_due(now));
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            pending.refused(now);
+            // Something new to store does not change that.
+            pending.wanted();
+            let at = now + Duration::from_secs(seconds);
+            assert_eq!(pending.due_at(), Some(at));
+            assert!(pending.is_due(at) && !pending.is_due(at - Duration::from_millis(1)));
+        }
+        assert_eq!((Pending::No.due_at(), Pending::Now.due_at()), (None, None));
+    }
+
+    #[test]
+    fn the_third_foreign_cursor_within_a_minute_points_to_a_second_instance() {
+        let now = Instant::now();
+        let mut cursor = StoredCursor::default();
+        let seconds = [0, 30, 59, 59, 60, 119, 119, 200];
+        let strange = seconds.map(|second| cursor.mismatch(now + Duration::from_secs(second)));
+        let expected = [false, false, true, false, false, false, true, false];
+        assert_eq!(strange, expected);
+    }
+
+    #[test]
+    fn the_stored_place_stays_before_the_first_poison_without_a_copy() {
+        let mut cursor = with_poison();
+        assert_eq!((cursor.uncopied(), cursor.passed_since_trim), (2, Some(3)));
+        assert_eq!(cursor.storable(id(4), Some(13)), (id(1), Some(10)));
+        cursor.copied();
+        assert_eq!(cursor.storable(id(4), Some(13)), (id(2), Some(11)));
+        cursor.copied();
+        assert_eq!(cursor.storable(id(4), Some(13)), (id(4), Some(13)));
+    }
+
+    #[test]
+    fn a_foreign_cursor_ends_all_that_was_to_be_stored() {
+        let mut cursor = with_poison();
+        cursor.forget_pending();
+        assert_eq!((cursor.save, cursor.copy), (Pending::No, Pending::No));
+        assert_eq!(cursor.uncopied(), 0);
+    }
+
+    #[test]
+    fn people_see_the_cursor_as_it_is_stored() {
+        let mut cursor = StoredCursor::default();
+        assert_eq!(cursor.text(), "");
+        cursor.raw = Raw::Text("(1-0".into());
+        assert_eq!(cursor.text(), "(1-0");
+    }
+
+    #[test]
+    fn the_last_copy_asks_for_the_save_and_the_trim_that_waited_for_it() {
+        let mut cursor = with_poison();
         (cursor.save, cursor.trim) = (Pending::No, Pending::No);
         cursor.copied();
         assert_eq!((cursor.save, cursor.trim), (Pending::Now, Pending::No));
-        assert_eq!(cursor.storable(id(4), None).0, id(2));
         cursor.copied();
         assert_eq!((cursor.save, cursor.trim), (Pending::Now, Pending::Now));
-        assert_eq!(cursor.storable(id(4), None).0, id(4));
     }
 }

@@ -857,3 +857,114 @@ fn that_the_certificate_is_not_checked_is_told_at_every_connect() {
         .filter(|notice| **notice == Notice::Insecure);
     assert_eq!(told.count(), 3);
 }
+
+#[test]
+fn connections_that_lasted_do_not_point_to_a_second_client() {
+    let mut world = World::connected(rules());
+    let suspected = |notice: &Notice| matches!(notice, Notice::Disconnected { same_client, .. } if *same_client);
+    for (seconds, expected) in [
+        (14, false),
+        (14, false),
+        (15, false),
+        (14, false),
+        (14, false),
+    ]
+    .into_iter()
+    .chain([(14, true)])
+    {
+        world.pass(seconds);
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        world.subscribe_all();
+        assert_eq!(world.told.iter().any(suspected), expected);
+    }
+}
+
+#[test]
+fn nothing_else_is_done_while_something_is_under_way_or_right_after_an_end() {
+    let mut world = World::new(rules());
+    let waits = |world: &mut World| {
+        let now = world.now;
+        matches!(world.next(), Action::Wait(until) if until > now)
+    };
+    world.attempt();
+    assert!(waits(&mut world));
+    world.handle(Input::Connected {
+        maximum_packet: None,
+    });
+    world.subscribe_all();
+    world.offer(Origin::Measurements, 1);
+    world.published();
+    assert!(waits(&mut world));
+    world.handle(Input::Published(Ok(())));
+    world.handle(Input::Ended(broken(By::Line)));
+    assert!(waits(&mut world));
+}
+
+#[test]
+fn an_end_behind_a_reply_that_is_not_acknowledged_is_not_held_against_the_list() {
+    let mut reply = letter("t", 1, None);
+    reply.message.qos = 0;
+    for (acknowledged, expected) in [(false, Cause::Unclear), (true, Cause::Closed)] {
+        let mut world = World::connected(rules());
+        world.handle(Input::Offer(Origin::Commands, reply.clone()));
+        world.published();
+        world.handle(Input::Published(Ok(())));
+        if acknowledged {
+            world.offer(Origin::Measurements, 1);
+            world.published();
+            world.handle(Input::Published(Ok(())));
+        }
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.handle(undelivered(Cause::Closed));
+        world.connect(None);
+        let last = (Origin::Measurements, Err(expected));
+        assert_eq!(world.answers.last(), Some(&last));
+    }
+}
+
+#[test]
+fn only_a_message_that_the_line_has_lost_makes_the_keep_alive_longer() {
+    for (by, cause) in [(By::Broker, Cause::Lost), (By::Line, Cause::NotSent)] {
+        let mut world = World::connected(rules());
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(Input::Ended(broken(by)));
+        world.handle(undelivered(cause));
+        assert_eq!(world.connect(None).keep_alive.as_secs(), 10);
+    }
+}
+
+#[test]
+fn a_connection_that_stood_clears_the_subscriptions_of_a_message_that_must_not_come() {
+    for (seconds, left_out) in [(59, true), (60, false)] {
+        let mut world = World::connected(rules());
+        world.handle(Input::Ended(broken(By::GateMessage)));
+        world.connect(None);
+        world.subscribe_all();
+        world.pass(seconds);
+        world.handle(Input::Ended(broken(By::Line)));
+        world.connect(None);
+        world.subscribe_all();
+        world.handle(Input::Ended(broken(By::GateMessage)));
+        world.connect(None);
+        let told = world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. }));
+        assert_eq!(told, left_out, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_subscription_that_cost_a_connection_waits_two_seconds_for_a_measurement() {
+    let mut world = World::new(rules());
+    world.connect(None);
+    assert!(matches!(world.next(), Action::Subscribe { .. }));
+    let ended = NotSubscribed::Ended(broken(By::Broker));
+    world.handle(Input::Subscribed(Err(ended)));
+    world.connect(None);
+    let since = world.now;
+    assert!(matches!(world.next(), Action::Subscribe { filter, .. } if filter == "mine"));
+    world.handle(Input::Subscribed(Ok(())));
+    assert!(matches!(world.next(), Action::Wait(until) if until == since + PRECEDENCE));
+}
