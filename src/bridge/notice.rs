@@ -1,6 +1,7 @@
 //! What the bridge tells: every line of the log about measurements, as a value.
 
 mod catalogue;
+mod progress;
 
 use std::fmt;
 use std::time::Duration;
@@ -254,51 +255,6 @@ impl Notice {
             ),
             Notice::Hazard(what) => write!(f, "measurements are at risk: {what}"),
             _ => self.write_cursor(f),
-        }
-    }
-
-    fn write_progress(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Notice::CatchingUp {
-                sent,
-                left,
-                per_second,
-                seconds,
-            } => {
-                let left_words = left.map_or("an unknown number".to_string(), |n| n.to_string());
-                write!(
-                    f,
-                    "catching up: {sent} measurements sent, {left_words} left, {per_second:.0} a second"
-                )?;
-                match seconds {
-                    Some(seconds) => {
-                        let time = crate::model::status::seconds(*seconds);
-                        write!(f, ", about {time} to go")
-                    }
-                    None => Ok(()),
-                }
-            }
-            Notice::TooSlow { comes, goes } => write!(
-                f,
-                "more comes in than is sent, {comes:.1} against {goes:.1} measurements a second: what waits grows (see main.catch_up_bytes_per_second)"
-            ),
-            Notice::CaughtUp(sent) => {
-                write!(f, "caught up: {sent} measurements sent since the start")
-            }
-            Notice::BufferFills { percent, full_in } => {
-                write!(
-                    f,
-                    "Redis is {percent:.0} % full (maxmemory): when it is full, sensors are refused or measurements are evicted"
-                )?;
-                match full_in {
-                    Some(time) => {
-                        let time = crate::model::status::seconds(time.as_secs());
-                        write!(f, "; at the present rate that is in about {time}")
-                    }
-                    None => Ok(()),
-                }
-            }
-            _ => Ok(()),
         }
     }
 

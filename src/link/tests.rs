@@ -891,6 +891,7 @@ fn nothing_else_is_done_while_something_is_under_way_or_right_after_an_end() {
     assert!(waits(&mut world));
     world.handle(Input::Connected {
         maximum_packet: None,
+        retains: true,
     });
     world.subscribe_all();
     world.offer(Origin::Measurements, 1);
