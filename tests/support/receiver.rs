@@ -44,7 +44,10 @@ impl Receiver {
     }
 
     pub fn start_as(port: u16, filters: &[&str], credentials: Option<(&str, &str)>) -> Receiver {
-        let mut options = MqttOptions::new(format!("receiver-{port}"), "127.0.0.1", port);
+        // Two of one name would take the connection from each other for ever.
+        static NTH: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("receiver-{port}-{}", NTH.fetch_add(1, Ordering::Relaxed));
+        let mut options = MqttOptions::new(name, "127.0.0.1", port);
         options
             .set_clean_session(false)
             .set_max_packet_size(200_000_000, 1_000_000)
