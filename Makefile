@@ -94,7 +94,7 @@ fuzz: setup
 	@command -v cargo-fuzz > /dev/null || $(CARGO) install cargo-fuzz --locked
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
 	@mkdir -p tests/fuzz/target/found
-	cd tests/fuzz && $(CARGO) +nightly fuzz run gate target/found corpus/gate -- \
+	cd tests/fuzz && $(CARGO) +nightly fuzz run --fuzz-dir . gate target/found corpus/gate -- \
 		-max_total_time=$$(($(MINUTES) * 60)) -max_len=4096 -print_final_stats=1
 
 # The unit tests first, then the simulation for what they have missed. What the two find together
