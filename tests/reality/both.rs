@@ -129,10 +129,16 @@ impl<'a> Both<'a> {
         compare(request, &simulated, &real)
     }
 
-    /// Where a survey was refused, the real one still has the state of the page before it; where
-    /// one led to nothing, it has looked twice.
+    /// Where a survey was refused, or has cut a page short that reached the end, the real one still
+    /// has the state of the page before; where one led to nothing, it has looked twice.
     fn looked_otherwise(&mut self, real: &Reply, simulated: &mut Reply) {
-        let refused = std::mem::replace(&mut self.page_refused, real.is_err());
+        let cut = match (real, &*simulated) {
+            (Ok(Answer::Page(real)), Ok(Answer::Page(simulated))) => {
+                !real.at_end && simulated.at_end
+            }
+            _ => false,
+        };
+        let refused = std::mem::replace(&mut self.page_refused, real.is_err() || cut);
         if let (Ok(Answer::Page(real)), Ok(Answer::Page(simulated))) = (real, simulated) {
             if refused && real.stream.is_none() {
                 (simulated.stream, self.world.store.state) = (None, None);

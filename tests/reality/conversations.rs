@@ -76,10 +76,9 @@ fn list(bytes: usize) -> Message {
 /// What an input says, without words.
 fn said(input: &Input) -> String {
     match input {
-        Input::Connected {
-            maximum_packet,
-            retains,
-        } => format!("connected, at most {maximum_packet:?}, retains {retains}"),
+        Input::Connected { maximum_packet, .. } => {
+            format!("connected, at most {maximum_packet:?}")
+        }
         Input::NotConnected(why) => format!("not connected: {:?}", why.kind),
         Input::Subscribed(Ok(())) => "subscribed".into(),
         Input::Subscribed(Err(NotSubscribed::Refused(_))) => "not subscribed: refused".into(),
