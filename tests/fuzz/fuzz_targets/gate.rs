@@ -3,7 +3,7 @@
 
 #![no_main]
 
-#[path = "../../tests/support/oracle.rs"]
+#[path = "../../support/oracle.rs"]
 mod oracle;
 
 use libfuzzer_sys::fuzz_target;
