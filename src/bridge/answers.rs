@@ -284,7 +284,6 @@ impl Bridge {
             Pending::Now
         };
         self.overview.note = Pending::No;
-        self.trim_when_due();
     }
 
     fn not_saved(&mut self, now: Instant, raw: Raw) {
