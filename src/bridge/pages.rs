@@ -8,6 +8,7 @@ use super::losses::Seen;
 use super::messages::{Look, Page};
 use super::notice::Notice;
 use super::{Bridge, UNMATCHED};
+use crate::model::measurement::Oddities;
 use crate::model::stream::{Stream, Waiting};
 use crate::model::stream_id::StreamId;
 
@@ -56,11 +57,15 @@ impl Bridge {
             self.reading.bytes_per_entry = (list.payload.len() / list.count.max(1)).max(1);
         }
         self.reading.list = page.list;
-        let before = std::mem::replace(&mut self.reading.oddities, page.oddities);
-        if page.oddities.not_utf8 > 0 && before.not_utf8 == 0 {
+        self.tell_oddities(page.oddities);
+    }
+
+    fn tell_oddities(&mut self, oddities: Oddities) {
+        let before = std::mem::replace(&mut self.reading.oddities, oddities);
+        if oddities.not_utf8 > 0 && before.not_utf8 == 0 {
             self.tell(Notice::NotUtf8);
         }
-        if page.oddities.double_field > 0 && before.double_field == 0 {
+        if oddities.double_field > 0 && before.double_field == 0 {
             self.tell(Notice::DoubleField);
         }
     }
