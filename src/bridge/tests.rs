@@ -20,7 +20,7 @@ struct Room {
     told: Vec<Notice>,
 }
 
-fn rules() -> Rules {
+pub fn rules() -> Rules {
     Rules {
         interval: Duration::from_secs(1),
         batch: BatchLimits {

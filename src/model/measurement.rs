@@ -235,13 +235,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    const WIDE: BatchLimits = BatchLimits {
+    pub const WIDE: BatchLimits = BatchLimits {
         max_bytes: 1 << 20,
         max_count: 1000,
         compression: Compression::None,
     };
 
-    fn encoder() -> Encoder {
+    pub fn encoder() -> Encoder {
         Encoder::new(&Identity {
             device_uuid: "u".into(),
             device_type: "t".into(),
@@ -250,9 +250,9 @@ mod tests {
         })
     }
 
-    type Pair<'a> = (&'a [u8], &'a [u8]);
+    pub type Pair<'a> = (&'a [u8], &'a [u8]);
 
-    fn entry<'a>(ms: u64, fields: &[Pair<'a>]) -> Entry<Vec<Pair<'a>>> {
+    pub fn entry<'a>(ms: u64, fields: &[Pair<'a>]) -> Entry<Vec<Pair<'a>>> {
         Entry {
             id: StreamId::new(ms, 0),
             fields: fields.to_vec(),

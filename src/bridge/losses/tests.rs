@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
+use super::super::tests::rules;
 use super::super::{Action, Answer, Input, Look, Page, RedisFailure, Rules};
 use super::*;
-use crate::model::compression::Compression;
-use crate::model::measurement::{Batch, BatchLimits};
+use crate::model::measurement::Batch;
 use crate::model::settings::RawSettings;
 use crate::model::stream::{Remembered, Saved};
 
@@ -24,17 +24,8 @@ struct World {
 impl World {
     fn new(ids: &[u64]) -> World {
         let rules = Rules {
-            interval: INTERVAL,
-            batch: BatchLimits {
-                max_bytes: 1000,
-                max_count: 10,
-                compression: Compression::None,
-            },
-            keep_sent: None,
-            catch_up: 0,
             ack_timeout: INTERVAL,
-            topic: "values".into(),
-            latest: false,
+            ..rules()
         };
         let mut bridge = Bridge::new(rules, 1);
         let now = Instant::now();

@@ -92,33 +92,8 @@ impl Packing {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::{Encoder, Entry};
+    use super::super::tests::{WIDE, encoder, entry};
     use super::*;
-    use crate::model::topic::Identity;
-
-    const WIDE: BatchLimits = BatchLimits {
-        max_bytes: 1 << 20,
-        max_count: 1000,
-        compression: Compression::None,
-    };
-
-    fn encoder() -> Encoder {
-        Encoder::new(&Identity {
-            device_uuid: "u".into(),
-            device_type: "t".into(),
-            app_id: "1".into(),
-            app_name: "n".into(),
-        })
-    }
-
-    type Pair<'a> = (&'a [u8], &'a [u8]);
-
-    fn entry<'a>(ms: u64, name: &'a [u8], value: &'a [u8]) -> Entry<[Pair<'a>; 1]> {
-        Entry {
-            id: StreamId::new(ms, 0),
-            fields: [(name, value)],
-        }
-    }
 
     /// What the payload says, be it packed or not.
     pub fn unpacked(payload: &[u8]) -> Vec<u8> {
@@ -134,7 +109,7 @@ pub mod tests {
 
     #[test]
     fn a_packed_list_is_the_same_bytes_and_many_times_smaller() {
-        let entries = || (1..=1000).map(|ms| entry(ms, b"temperature_celsius", b"20.3"));
+        let entries = || (1..=1000).map(|ms| entry(ms, &[(b"temperature_celsius", b"20.3")]));
         let plain = encoder().batch(entries(), WIDE).unwrap();
         let mut packing = encoder();
         let limits = BatchLimits {
@@ -162,7 +137,7 @@ pub mod tests {
         let entries = values
             .iter()
             .zip(1..)
-            .map(|(value, ms)| entry(ms, b"a", value));
+            .map(|(value, ms)| entry(ms, &[(b"a", value)]));
         let limits = BatchLimits {
             max_bytes: 10_000,
             max_count: 100_000,
