@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::Outcome;
-use super::paper::{GRID, INK, OTHER, OURS, PAPER, save};
+use super::paper::{GRID, INK, OTHER, OURS, PAPER, legend, save};
 use super::support::proxy::Proxy;
 use super::support::service::between;
 use super::support::{Mosquitto, Redis, Service};
@@ -13,11 +13,6 @@ const SIZES: [u64; 5] = [1, 10, 100, 250, 1000];
 const MEASUREMENTS: u64 = 5000;
 
 pub fn draw() -> Outcome {
-    let keys = mqtt_handler::config::KEYS;
-    if !keys.iter().any(|key| key.variable == "COMPRESSION") {
-        println!("  nothing to compare: there is no setting for compression");
-        return Ok(());
-    }
     let (redis, broker) = (Redis::start(&[]), Mosquitto::start("log_type none"));
     fill(&redis);
     let mut all = [("plain", OTHER, vec![]), ("gzip", OURS, vec![])];
@@ -126,11 +121,7 @@ fn paint(all: &[(&str, RGBColor, Vec<f64>)], svg: &mut String) -> Outcome {
             chart.draw_series([EmptyElement::at(place) + text])?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(("sans-serif", 14).into_font().color(&INK))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     root.present()?;
     Ok(())
 }

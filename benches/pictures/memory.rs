@@ -5,7 +5,7 @@ use std::error::Error;
 use plotters::prelude::*;
 
 use super::Outcome;
-use super::paper::{GRID, INK, OTHER, OURS, PAPER, grouped, save};
+use super::paper::{GRID, INK, OTHER, OURS, PAPER, grouped, legend, save};
 use super::support::service::between;
 use super::support::{Mosquitto, Redis, Service, holds_within};
 
@@ -101,11 +101,7 @@ fn paint(all: &[(&str, RGBColor, Peaks)], svg: &mut String) -> Outcome {
             chart.draw_series([place])?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .label_font(("sans-serif", 14).into_font().color(&INK))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     root.present()?;
     Ok(())
 }

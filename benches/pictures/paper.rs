@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use plotters::style::RGBColor;
+use plotters::coord::CoordTranslate;
+use plotters::prelude::*;
 
 use super::Outcome;
 
@@ -66,4 +67,17 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Says which line is which.
+pub fn legend<'a, Place: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Place>,
+    position: SeriesLabelPosition,
+) -> Outcome {
+    chart
+        .configure_series_labels()
+        .position(position)
+        .label_font(("sans-serif", 14).into_font().color(&INK))
+        .draw()?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::Outcome;
-use super::paper::{GRID, INK, OTHER, OURS, PAPER, TROUBLE, grouped, save};
+use super::paper::{GRID, INK, OTHER, OURS, PAPER, TROUBLE, grouped, legend, save};
 use super::support::schedule;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -114,11 +114,7 @@ fn counts(area: &Area, stretches: &[&[Moment]], last: &Moment) -> Outcome {
         .draw_series(LineSeries::new(line(|m| m.confirmed), OURS.stroke_width(2)))?
         .label("confirmed by the broker")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], OURS.stroke_width(2)));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .label_font(("sans-serif", 14).into_font().color(&INK))
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)?;
     Ok(())
 }
 
