@@ -216,6 +216,7 @@ fn a_backlog_is_sent_at_the_rate_that_is_set_over_any_number_of_connections() {
         ("MQTT_PORT", &port),
         ("BATCH_MAX_BYTES", "4000"),
         ("CATCH_UP_BYTES_PER_SECOND", "20000"),
+        ("MQTT_TOPIC_STATUS", "iot-projekt/device/u1/status"),
     ]);
     for lists in [10, 20, 30] {
         wait_until("some lists have come", || {
@@ -232,6 +233,20 @@ fn a_backlog_is_sent_at_the_rate_that_is_set_over_any_number_of_connections() {
             !world.receiver.replies().is_empty()
         })
     });
+    let online = || {
+        world
+            .receiver
+            .messages("iot-projekt/device/u1/status")
+            .len()
+    };
+    wait_until("the status is published at each connect", || online() >= 3);
+    let sent = || -> Option<u64> {
+        let field = ["HGET", "mqtt_sender:status", "sent_measurements"];
+        let text: Option<String> = world.redis.command(&field);
+        text?.parse().ok()
+    };
+    let before = sent();
+    wait_until("the record goes on", || before.is_some() && sent() > before);
     let kept = holds_within(Duration::from_secs(40), || {
         rate(&world.receiver.lists()).is_some_and(|bytes| (bytes / RATE - 1.0).abs() < 0.05)
     });

@@ -1,6 +1,7 @@
 //! The client of the broker as the link sees it, and the network between: what the MQTT library
 //! and the room around it would report.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use mqtt_handler::link::{Attempt, Input, NoConnection, NoConnectionKind, NotSubscribed};
@@ -477,6 +478,18 @@ impl World {
 
 /// The measurements in a payload, by the number that each carries.
 pub fn uids(payload: &[u8]) -> Vec<Uid> {
+    let mut unpacked = Vec::new();
+    if payload.starts_with(&[0x1f, 0x8b]) {
+        let mut member = flate2::read::GzDecoder::new(payload);
+        member.read_to_end(&mut unpacked).expect("a gzip member");
+    }
+    if unpacked.is_empty() {
+        unpacked.extend_from_slice(payload);
+    }
+    marked(&unpacked)
+}
+
+fn marked(payload: &[u8]) -> Vec<Uid> {
     const MARK: &[u8] = b"\"n\":\"";
     let mut found = Vec::new();
     let mut at = 0;

@@ -286,6 +286,12 @@ impl Plan {
         };
         // Where the stream stays the same one, so that there is one newest measurement.
         plan.setup.latest = seed % 2 == 0 && !plan.has(Fault::makes_another_stream);
+        plan.setup.batch.compression = Random::new(seed ^ 0x9FB2_1C65_1E98_DF25).pick(&[
+            Compression::None,
+            Compression::None,
+            Compression::None,
+            Compression::Gzip,
+        ]);
         plan.setup.latest_closes = plan.setup.latest && seed % 10 == 0;
         plan
     }
