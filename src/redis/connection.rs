@@ -4,18 +4,20 @@
 //! who asked, so that a page can be read in place; for everything else it is a connection of
 //! the library like any other.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use ::redis::{ConnectionLike, RedisResult, Value};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use super::reply::{Scan, Walk};
 use crate::net;
 
-/// Bounds of the room for replies that is set aside before they come.
-const MIN_ROOM: usize = 4 << 10;
-const MAX_ROOM: usize = 128 << 10;
+/// Room for replies that is set aside before they come: enough for the page of a usual list.
+/// What is not needed of it is never touched, and costs nothing.
+const ROOM: usize = 64 << 10;
 /// Room is added in steps of at most this.
 const MOST_MORE: usize = 1 << 20;
 /// Behind a large string there is hardly more than the line ends of a small one.
@@ -23,8 +25,6 @@ const LINE_ENDS: usize = 256;
 
 pub struct Connection {
     stream: TcpStream,
-    /// As large as the last replies were.
-    room: usize,
 }
 
 impl Connection {
@@ -40,10 +40,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Connection {
-            stream,
-            room: MIN_ROOM,
-        })
+        Ok(Connection { stream })
     }
 
     /// Sends a request and gives the bytes of its replies, complete.
@@ -58,30 +55,27 @@ impl Connection {
         limit: usize,
     ) -> io::Result<Vec<u8>> {
         self.stream.write_all(request)?;
-        let mut bytes = vec![0; self.room];
-        let mut filled = 0;
+        let mut bytes = Vec::with_capacity(ROOM);
         let mut scan = Scan::new(replies);
         loop {
-            if filled > limit {
+            if bytes.len() > limit {
                 return Err(ErrorKind::FileTooLarge.into());
             }
-            if filled == bytes.len() {
+            if bytes.len() == bytes.capacity() {
                 // A large string has told its length, many small ones have not: doubling would take
                 // up to twice of it.
-                let more = (filled / 2).min(MOST_MORE);
-                let room = scan.announced().unwrap_or(0).max(filled + more);
-                bytes.reserve_exact(room + LINE_ENDS - filled);
-                bytes.resize(room + LINE_ENDS, 0);
+                let more = (bytes.len() / 2).min(MOST_MORE);
+                let room = scan.announced().unwrap_or(0).max(bytes.len() + more);
+                bytes.reserve_exact(room + LINE_ENDS - bytes.len());
             }
-            filled += match self.stream.read(&mut bytes[filled..]) {
-                Ok(0) => return Err(farewell(&bytes[..filled])),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-                Err(error) => return Err(error),
-            };
-            match scan.advance(&bytes[..filled]) {
+            match rustix::io::read(&self.stream, spare_capacity(&mut bytes)) {
+                Ok(0) => return Err(farewell(&bytes)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match scan.advance(&bytes) {
                 Ok(None) => {}
-                Ok(Some(end)) if end == filled => break,
+                Ok(Some(end)) if end == bytes.len() => break,
                 Ok(Some(_)) | Err(_) => {
                     return Err(io::Error::new(
                         ErrorKind::InvalidData,
@@ -90,8 +84,6 @@ impl Connection {
                 }
             }
         }
-        bytes.truncate(filled);
-        self.room = filled.next_power_of_two().clamp(MIN_ROOM, MAX_ROOM);
         Ok(bytes)
     }
 }
@@ -143,6 +135,7 @@ impl ConnectionLike for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::{Shutdown, TcpListener};
 
     /// What a client hears of a server that says this and then nothing more.

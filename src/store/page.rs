@@ -88,7 +88,7 @@ impl Page {
     }
 
     /// The entries in the order of the stream.
-    pub fn entries(&self) -> impl Iterator<Item = Entry<Fields<'_>>> {
+    pub fn entries(&self) -> impl Iterator<Item = Entry<Fields<'_>>> + Clone {
         self.places.iter().map(|place| self.entry(place))
     }
 

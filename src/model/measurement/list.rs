@@ -1,38 +1,13 @@
-//! How a list is closed: where its last measurement ends, and how it is packed.
+//! How a list is made of measurements, how it is packed, and where it has to end for that.
 //!
 //! How small a list becomes is known when it has been packed, and packing it anew for each
 //! measurement would cost their square. So it is closed where the last list would have become
-//! as large as allowed, less a sixteenth. One that is larger all the same is cut by what it is
-//! too large and packed once more, which is rare. What goes out is never larger than allowed.
+//! as large as allowed, less a sixteenth. One that is larger all the same is made anew of fewer
+//! measurements, by what it is too large, which is rare. What goes out is never larger than
+//! allowed.
 
-use super::{Batch, BatchLimits, Oddities};
+use super::{Batch, BatchLimits, Encoder, Entry, Field};
 use crate::model::compression::Compression;
-use crate::model::stream_id::StreamId;
-
-/// A list that is not closed.
-#[derive(Default)]
-pub struct Draft {
-    pub text: Vec<u8>,
-    pub marks: Vec<Mark>,
-}
-
-/// The end of a measurement in a draft.
-pub struct Mark {
-    pub id: StreamId,
-    pub end: usize,
-    /// Of all measurements up to this one.
-    pub oddities: Oddities,
-}
-
-impl Draft {
-    /// Closes the list behind its last mark.
-    fn close(&mut self) -> &mut Vec<u8> {
-        let end = self.marks.last().map_or(0, |mark| mark.end);
-        self.text.truncate(end);
-        self.text.push(b']');
-        &mut self.text
-    }
-}
 
 /// What the last list says about the next one.
 pub struct Packing {
@@ -57,36 +32,59 @@ impl Packing {
         }
     }
 
-    /// The list, with what was odd up to its end. `None`: it is empty.
-    pub fn close(&mut self, mut draft: Draft, limits: BatchLimits) -> Option<(Batch, Oddities)> {
-        let first = draft.marks.first()?.id;
-        let payload = match limits.compression {
-            Compression::None => std::mem::take(draft.close()),
-            Compression::Gzip => self.pack(&mut draft, limits),
-        };
-        let last = draft.marks.last()?;
-        let batch = Batch {
-            payload,
-            first,
-            last: last.id,
-            count: draft.marks.len(),
-        };
-        Some((batch, last.oddities))
-    }
-
-    fn pack(&mut self, draft: &mut Draft, limits: BatchLimits) -> Vec<u8> {
-        loop {
-            let count = draft.marks.len();
-            let list = draft.close();
-            let payload = limits.compression.pack(list);
-            if payload.len() <= limits.max_bytes || count == 1 {
-                self.ratio = list.len() as f64 / payload.len() as f64;
-                return payload;
-            }
-            let share = limits.max_bytes as f64 / payload.len() as f64;
-            let fits = (count as f64 * share * 0.9375) as usize;
-            draft.marks.truncate(fits.clamp(1, count - 1));
+    /// Packs a list in its place.
+    ///
+    /// # Errors
+    /// It is too large all the same: about so many of its measurements will fit.
+    pub fn pack(&mut self, list: &mut Batch, limits: BatchLimits) -> Result<(), usize> {
+        if limits.compression == Compression::None {
+            return Ok(());
         }
+        let payload = limits.compression.pack(&list.payload);
+        if payload.len() > limits.max_bytes && list.count > 1 {
+            let share = limits.max_bytes as f64 / payload.len() as f64;
+            let fit = (list.count as f64 * share * 0.9375) as usize;
+            return Err(fit.clamp(1, list.count - 1));
+        }
+        self.ratio = list.payload.len() as f64 / payload.len() as f64;
+        list.payload = payload;
+        Ok(())
+    }
+}
+
+impl Encoder {
+    /// The list of the first entries within so many bytes, as it is before it is packed.
+    pub(super) fn list<'a, Fields>(
+        &mut self,
+        entries: impl Iterator<Item = Entry<Fields>>,
+        room: usize,
+    ) -> Option<Batch>
+    where
+        Fields: IntoIterator<Item = Field<'a>, IntoIter: Clone>,
+    {
+        let mut list = Batch {
+            payload: Vec::with_capacity(self.length),
+            ..Batch::default()
+        };
+        for entry in entries {
+            let (length, before) = (list.payload.len(), self.oddities);
+            list.payload.push(if list.count == 0 { b'[' } else { b',' });
+            self.object(&mut list.payload, entry.id, entry.fields.into_iter());
+            self.length = list.payload.len() + 1;
+            // One byte is left for the closing bracket.
+            if list.count > 0 && self.length > room {
+                list.payload.truncate(length);
+                self.oddities = before;
+                break;
+            }
+            if list.count == 0 {
+                list.first = entry.id;
+            }
+            list.last = entry.id;
+            list.count += 1;
+        }
+        list.payload.push(b']');
+        (list.count > 0).then_some(list)
     }
 }
 
