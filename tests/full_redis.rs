@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use support::stream::{assert_arrived, ids, length};
-use support::{Redis, World, holds_within, wait_until};
+use support::receiver::{first_arrivals, ids_of};
+use support::scripted::{Answer, Kind, Scripted};
+use support::stream::{assert_arrived, dead_letters, ids, length, status};
+use support::{Redis, Service, World, holds_within, wait_until};
 
 /// What a Redis of a small device has.
 const LIMIT: [&str; 4] = ["--maxmemory", "20mb", "--maxmemory-policy", "noeviction"];
@@ -152,6 +155,97 @@ fn a_service_that_starts_at_a_full_redis_sends_as_well() {
     wait_until("the rest is trimmed", || length(&world.redis) <= 20);
     status_answers(&world);
     assert_eq!(service.count_log("ERROR"), service.count_log("% full"));
+}
+
+/// What the broker refuses: first of all, in a row, in the middle, of many fields, of a mebibyte.
+const POISON: [(u64, usize, usize); 6] = [
+    (1, 1, 10),
+    (2, 1, 300),
+    (500, 1, 10),
+    (600, 5000, 10),
+    (700, 1, 1 << 20),
+    (701, 1, 10),
+];
+
+fn is_poison(id: &(u64, u64)) -> bool {
+    POISON.iter().any(|(poison, ..)| (*poison, 0) == *id)
+}
+
+fn fields_of(fields: usize, bytes: usize) -> HashMap<String, String> {
+    let value = "x".repeat(bytes);
+    (0..fields)
+        .map(|nth| (format!("field{nth}"), value.clone()))
+        .collect()
+}
+
+/// The dead letters, each from all of its entries.
+fn whole_letters(redis: &Redis) -> HashMap<String, HashMap<String, String>> {
+    let mut whole: HashMap<String, HashMap<String, String>> = HashMap::new();
+    for mut letter in dead_letters(redis) {
+        let id = letter.remove("_id").expect("an ID");
+        letter.remove("_reason").expect("a reason");
+        whole.entry(id).or_default().extend(letter);
+    }
+    whole
+}
+
+fn poison_in_a_full_redis(prepare: impl Fn(&Redis)) -> (Redis, Service) {
+    let (redis, broker) = (Redis::start(&LIMIT), Scripted::start());
+    prepare(&redis);
+    let mut filled = 0;
+    for (id, fields, bytes) in POISON {
+        redis.fill(filled + 1, id - filled - 1);
+        let mut command = redis::cmd("XADD");
+        command.arg("measurement:values").arg(format!("{id}-0"));
+        for (name, value) in fields_of(fields, bytes) {
+            command.arg(name).arg(value);
+        }
+        command
+            .query::<()>(&mut redis.connection())
+            .expect("poison");
+        filled = id;
+    }
+    fill_up(&redis);
+    let mut good = ids(&redis);
+    good.retain(|id| !is_poison(id));
+    broker.script(|packet| match packet.kind {
+        Kind::Publish if ids_of(&packet.payload).iter().any(is_poison) => Answer::Code(0x99),
+        _ => Answer::Honest,
+    });
+    let service = Service::of_device(&redis, broker.port, &[("KEEP_SENT", "100")]);
+    assert!(
+        holds_within(Duration::from_secs(30), || sensor_writes(&redis)),
+        "sensors are still refused: {:#?}",
+        service.log()
+    );
+    wait_until("all is sent and trimmed", || length(&redis) <= 110);
+    let last = *good.last().expect("a stream");
+    let mut arrived = first_arrivals(&broker.ids());
+    arrived.retain(|id| !is_poison(id) && *id <= last);
+    assert_arrived(&arrived, &good);
+    let letters = whole_letters(&redis);
+    assert_eq!(letters.len(), POISON.len());
+    for (id, fields, bytes) in POISON {
+        assert!(
+            letters[&format!("{id}-0")] == fields_of(fields, bytes),
+            "{id}"
+        );
+    }
+    (redis, service)
+}
+
+#[test]
+fn poison_in_a_full_redis_does_not_keep_it_full() {
+    let (redis, service) = poison_in_a_full_redis(|_| {});
+    wait_until("they are counted", || status(&redis, "dead_letters") == "6");
+    assert_eq!(status(&redis, "lost"), "0");
+    assert_eq!(service.count_log("was copied to"), 6);
+    assert_eq!(service.count_log("cannot be copied"), 0);
+}
+
+#[test]
+fn nor_where_the_status_is_refused_as_well() {
+    poison_in_a_full_redis(|redis| redis.set("mqtt_sender:status", "of another type"));
 }
 
 /// Writes until so many percent of the memory are used. What a connection buffers counts for

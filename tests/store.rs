@@ -427,6 +427,48 @@ fn poison_is_copied_once_whatever_the_number_of_its_fields() {
 }
 
 #[test]
+fn a_full_redis_takes_copies_up_to_a_quarter_more() {
+    let redis = Redis::start(&[]);
+    let mut store = store(&redis);
+    redis.fill(1, 2);
+    add_large(&redis, 3, 1, 300_000);
+    let mut add = redis::cmd("XADD");
+    add.arg("measurement:values").arg("4-0");
+    for field in 0..10_000 {
+        add.arg(format!("f{field}")).arg(field);
+    }
+    add.query::<()>(&mut redis.connection()).expect("XADD");
+    redis.set("ballast", &"x".repeat(10_000_000));
+    let used = info(&redis, "memory", "used_memory");
+    let limit = |bytes: u64| {
+        redis.command::<()>(&["CONFIG", "SET", "maxmemory", &bytes.to_string()]);
+    };
+    limit(used - 500_000);
+    for ms in [1, 3, 4] {
+        for _ in 0..2 {
+            let copied = store.copy_poison(id(ms), "x").expect("copied");
+            assert_eq!(copied, Copied::Yes);
+        }
+    }
+    let copies: Vec<(String, Vec<String>)> = redis.command(&["XRANGE", DEAD_LETTER, "-", "+"]);
+    let ids: Vec<&str> = copies.iter().map(|copy| copy.1[1].as_str()).collect();
+    // A call of a script has 8000 words.
+    assert_eq!(ids, ["1-0", "3-0", "4-0", "4-0", "4-0"]);
+    let fields = copies[2..].iter().flat_map(|copy| &copy.1[4..]);
+    let of_all = (0..10_000).flat_map(|field| [format!("f{field}"), field.to_string()]);
+    assert!(
+        fields.eq(&of_all.collect::<Vec<_>>()),
+        "all of them, in order"
+    );
+    limit(used * 3 / 4);
+    let refused = store.copy_poison(id(2), "x");
+    assert!(
+        matches!(&refused, Err(StoreError::Refused(why)) if why.starts_with("OOM")),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_copy_that_is_impossible_is_refused_with_the_reason() {
     let redis = Redis::start(&[]);
     let mut store = store(&redis);

@@ -32,17 +32,25 @@ impl Store {
     /// As for every command. After `Unreachable` the same call can be made again: it does not
     /// take its own earlier write for somebody else's.
     pub fn save_cursor(&mut self, expected: &Raw, save: &Save) -> Result<Saved, StoreError> {
-        if self.before_7 {
-            let script = self.scripts.save_before_7.clone();
-            return self.save_by(&script, expected, save);
-        }
-        let script = self.scripts.save.clone();
-        match self.save_by(&script, expected, save) {
-            Err(StoreError::Refused(reason)) if reason.contains("ompiling script") => {
+        self.exceeding(|store| {
+            let script = store.scripts.save.of(store.before_7);
+            store.save_by(&script, expected, save)
+        })
+    }
+
+    /// Runs a script that may exceed `maxmemory`, in the form that this server knows.
+    pub(super) fn exceeding<T>(
+        &mut self,
+        run: impl Fn(&mut Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match run(self) {
+            Err(StoreError::Refused(reason))
+                if !self.before_7 && reason.contains("ompiling script") =>
+            {
                 self.before_7 = true;
-                self.save_cursor(expected, save)
+                run(self)
             }
-            saved => saved,
+            result => result,
         }
     }
 

@@ -1,4 +1,8 @@
 //! Copies of measurements that the broker refuses.
+//!
+//! The stored cursor waits for the copy, and the trim for the cursor: on a full Redis a refused copy
+//! would keep it full for ever. So the copy may exceed `maxmemory`, but not by more than a quarter:
+//! copies take more than the measurements that make room for them, and nobody trims them.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -8,35 +12,67 @@ use ::redis::Value;
 use super::answers::{refused, unexpected};
 use super::page::Page;
 use super::scripts::call;
-use super::{DEAD_LETTER, Store, StoreError, VALUES};
+use super::{DEAD_LETTER, STATUS, Store, StoreError, VALUES};
 use crate::model::stream::Copied;
 use crate::model::stream_id::StreamId;
 use crate::redis::reply::Walk;
 
 /// Fields that the copy has on top.
 const ADDED: [&[u8]; 2] = [b"_id", b"_reason"];
+/// Up to here copies may exceed `maxmemory`.
+const MOST_PERCENT: f64 = 125.0;
 
 impl Store {
     /// Copies one measurement to `mqtt_sender:dead_letter`: its fields, with `_id` and `_reason`
-    /// ahead of them. After `Unreachable` the same call can be made again: it finds the copy
-    /// that is already there.
+    /// ahead of them; also on a full Redis, where more than 3500 fields become several entries.
+    /// After `Unreachable` the same call can be made again: it finds the copy that is already
+    /// there.
     ///
     /// The fields go through this process: a script of Redis cannot pass on more than some 8000
     /// words.
     ///
     /// # Errors
     /// As for every command; `Refused` where there is no copy: the key holds something else, or
-    /// Redis is full.
+    /// Redis is more than full.
     pub fn copy_poison(&mut self, id: StreamId, reason: &str) -> Result<Copied, StoreError> {
         if self.is_copied(id)? {
             return Ok(Copied::Yes);
         }
+        let text = id.to_string();
+        let (dead, id_text, reason) = (DEAD_LETTER.as_bytes(), text.as_bytes(), reason.as_bytes());
+        let plain = [b"XADD", dead, b"*", ADDED[0], id_text, ADDED[1], reason];
+        match self.copy_by(id, &plain) {
+            Err(StoreError::Refused(why)) if why.starts_with("OOM") => {
+                if !self.may_exceed()? {
+                    return Err(StoreError::Refused(why));
+                }
+            }
+            copied => return copied,
+        }
+        self.exceeding(|store| {
+            let script = store.scripts.copy.of(store.before_7);
+            let loaded = script.prepare_invoke().load(store.connection()?);
+            let hash = store.checked(loaded)?;
+            let (hash, status) = (hash.as_bytes(), STATUS.as_bytes());
+            let head = [b"EVALSHA", hash, b"2", dead, status, id_text, reason];
+            store.copy_by(id, &head)
+        })
+    }
+
+    /// Copies by a command that begins with `head`, and ends with the fields.
+    fn copy_by(&mut self, id: StreamId, head: &[&[u8]]) -> Result<Copied, StoreError> {
         let Some(entry) = self.single(id)? else {
             return Ok(Copied::Gone);
         };
-        let command = copy_command(id, reason, &entry);
+        let command = copy_command(head, &entry);
         drop(entry);
         self.answer_to(&command).map(|_| Copied::Yes)
+    }
+
+    /// Whether a full Redis has room for what must not wait. Who may not ask is not held up.
+    fn may_exceed(&mut self) -> Result<bool, StoreError> {
+        let used = self.used_percent()?;
+        Ok(used.is_none_or(|percent| percent < MOST_PERCENT))
     }
 
     fn is_copied(&mut self, id: StreamId) -> Result<bool, StoreError> {
@@ -67,19 +103,10 @@ impl Store {
 }
 
 /// The command as it goes over the line: the library would keep an object for each of its words.
-fn copy_command(id: StreamId, reason: &str, entry: &Page) -> Vec<u8> {
+fn copy_command(head: &[&[u8]], entry: &Page) -> Vec<u8> {
     let fields = || entry.entries().flat_map(|entry| entry.fields);
-    let id = id.to_string();
-    let head: [&[u8]; 7] = [
-        b"XADD",
-        DEAD_LETTER.as_bytes(),
-        b"*",
-        ADDED[0],
-        id.as_bytes(),
-        ADDED[1],
-        reason.as_bytes(),
-    ];
-    let mut command = Vec::with_capacity(entry.measure().sent + 256 + reason.len());
+    let words: usize = head.iter().map(|word| word.len() + 16).sum();
+    let mut command = Vec::with_capacity(entry.measure().sent + words);
     // Writing to a Vec cannot fail.
     let _ = write!(command, "*{}\r\n", head.len() + 2 * fields().count());
     let mut word = |text: &[u8]| {
@@ -87,7 +114,7 @@ fn copy_command(id: StreamId, reason: &str, entry: &Page) -> Vec<u8> {
         command.extend_from_slice(text);
         command.extend_from_slice(b"\r\n");
     };
-    head.into_iter().for_each(&mut word);
+    head.iter().copied().for_each(&mut word);
     for (name, value) in fields() {
         word(&copied_name(name));
         word(value);

@@ -114,6 +114,17 @@ const MAY_EXCEED: &str = "#!lua flags=allow-oom";
 /// Before that, a script that has written something may go on writing. The field never exists.
 const FIRST_WRITE: &str = "redis.pcall('HDEL', KEYS[2], 'room')";
 
+/// Copies a measurement to the dead letters although memory is full. A call takes some 8000 words:
+/// what has more becomes several copies. KEYS: dead letters, status. ARGV: ID, reason, fields as they
+/// are to be written.
+const COPY: &str = r"
+ROOM
+for i = 3, #ARGV, 7000 do
+    redis.call('XADD', KEYS[1], '*', '_id', ARGV[1], '_reason', ARGV[2],
+        unpack(ARGV, i, math.min(i + 6999, #ARGV)))
+end
+return 1";
+
 /// Trims a slice of what is sent, unless somebody has moved the cursor meanwhile: what lies
 /// behind it is not sent any more. Whole nodes first, which costs Redis nothing for their
 /// entries; what is left in the last one in the end. KEYS: cursor, stream. ARGV: the cursor as
@@ -167,27 +178,40 @@ pub struct Scripts {
     pub walk: Script,
     pub newest: Script,
     pub fields: Script,
-    pub save: Script,
-    /// `save` for servers that do not know of its flag.
-    pub save_before_7: Script,
+    pub save: Exceeding,
     pub trim: Script,
     pub copied: Script,
+    pub copy: Exceeding,
     pub set: Script,
+}
+
+/// A script that may exceed `maxmemory`: for Redis 7 and later, and for what comes before.
+pub struct Exceeding([Script; 2]);
+
+impl Exceeding {
+    fn new(code: &str) -> Exceeding {
+        let flagged = format!("{MAY_EXCEED}\n{}", code.replace("ROOM", ""));
+        let before_7 = code.replace("ROOM", FIRST_WRITE);
+        Exceeding([flagged, before_7].map(|code| Script::new(&code)))
+    }
+
+    pub fn of(&self, before_7: bool) -> Script {
+        self.0[usize::from(before_7)].clone()
+    }
 }
 
 impl Scripts {
     pub fn new() -> Scripts {
-        let flagged = format!("{MAY_EXCEED}\n{}", SAVE.replace("ROOM", ""));
         Scripts {
             state: Script::new(STATE),
             bounded: Script::new(BOUNDED),
             walk: Script::new(WALK),
             newest: Script::new(NEWEST),
             fields: Script::new(FIELDS),
-            save: Script::new(&flagged),
-            save_before_7: Script::new(&SAVE.replace("ROOM", FIRST_WRITE)),
+            save: Exceeding::new(SAVE),
             trim: Script::new(TRIM),
             copied: Script::new(COPIED),
+            copy: Exceeding::new(COPY),
             set: Script::new(SET),
         }
     }

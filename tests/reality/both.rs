@@ -32,6 +32,9 @@ const DEAD_LETTER: &str = "mqtt_sender:dead_letter";
 /// Strings that wait for their time: a full server takes no new ones.
 const SPARE: [&str; 2] = ["spare", "aside"];
 
+/// Bytes that are always there.
+const BALLAST: u64 = 10_000_000;
+
 /// Two answers that differ, and at which step.
 struct Difference {
     step: usize,
@@ -57,6 +60,9 @@ impl<'a> Both<'a> {
         server.command::<()>(&["REPLICAOF", "NO", "ONE"]);
         server.command::<()>(&["FLUSHALL"]);
         server.set(SPARE[0], "no stream");
+        // So that a little more or less is no more than a few percent.
+        let ballast = BALLAST.to_string();
+        server.command::<()>(&["SETRANGE", "ballast", &ballast, "x"]);
         let mut plan = Plan::new(1);
         plan.faults.clear();
         plan.setup.redis_counts = counts;
@@ -474,7 +480,11 @@ fn does(server: &support::Redis, world: &World, deed: &Deed) -> Heard {
             say(&format!("DEL {}", SETTINGS[2]))?;
             say(&format!("LPUSH {} x", SETTINGS[2]))
         }
-        Deed::Full(full) => say(&format!("CONFIG SET maxmemory {}", u8::from(*full))),
+        // Full, and not by so much that even copies are refused.
+        Deed::Full(full) => {
+            let limit = if *full { BALLAST } else { 0 };
+            say(&format!("CONFIG SET maxmemory {limit}"))
+        }
         Deed::ReadOnly(true) => say("REPLICAOF 127.0.0.1 1"),
         Deed::ReadOnly(false) => say("REPLICAOF NO ONE"),
         Deed::NoCopies(true) if world.redis.mood.no_copies == 0 => {

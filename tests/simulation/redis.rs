@@ -202,7 +202,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing that takes memory is accepted, but for the cursor.
+    /// Nothing that takes memory is accepted, but for the cursor and the copy of poison.
     pub fn is_full(&self) -> bool {
         let entries = self
             .redis
@@ -519,7 +519,7 @@ impl World {
         let Some(uid) = uid.copied() else {
             return Ok(Answer::Copied(Copied::Gone));
         };
-        self.has_room()?;
+        self.writable()?;
         self.redis.data.dead.push((id, uid));
         self.was_dead_lettered(uid);
         self.trip(Trigger::Copied);

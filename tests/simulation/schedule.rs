@@ -268,13 +268,8 @@ impl Plan {
         if random.percent(20) {
             together(&mut random, &mut setup, &mut faults);
         }
-        // What cannot be trimmed makes no room: poison whose copy there is no room for, and what lies
-        // before a cursor that is ahead of the stream.
-        let stays = |planned: &Planned| {
-            use Fault::{CursorSet, Large, Poison};
-            let fault = planned.fault;
-            matches!(fault, Poison { .. } | Large | CursorSet(Cursor::Beyond))
-        };
+        // What cannot be trimmed makes no room: what lies before a cursor that is ahead of the stream.
+        let stays = |planned: &Planned| planned.fault == Fault::CursorSet(Cursor::Beyond);
         if setup.limit == Limit::None && !faults.iter().any(stays) && random.percent(50) {
             let more = random.pick(&[20, 80, 150]);
             setup.room = setup.keep_sent.map(|keep| keep as usize + more);
