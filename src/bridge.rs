@@ -55,6 +55,8 @@ pub use overview::View;
 const FIRST_PAGE: usize = 32;
 /// Pages whose state of the stream was not of the same moment are read again so often.
 const UNMATCHED: u8 = 3;
+/// Beside a larger list in flight the next one is not read: both would be in memory at once.
+const MOST_BESIDE: usize = 1 << 20;
 /// What is in flight when the end is asked for may take this long.
 const GRACE: Duration = Duration::from_secs(5);
 /// No wait is shorter: a mistake here must not burn a core.

@@ -14,6 +14,7 @@ use mqtt_handler::service::{self, shutdown};
 const BAD_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
+    give_large_blocks_back();
     let hidden = hide_memory();
     let options = Options::parse();
     let config = Config::load(&options.config);
@@ -88,6 +89,17 @@ fn show_status(config: &Config, options: &Options) -> ExitCode {
             ExitCode::from(status::Verdict::Stale.exit_code())
         }
     }
+}
+
+/// What a large measurement takes goes back to the system at once. By default a freed block of that
+/// size teaches the allocator to keep such ones, in the heap of each thread that they go through.
+fn give_large_blocks_back() {
+    const LARGE: libc::c_int = 256 << 10;
+    // SAFETY: it sets a number of the allocator.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE)
+    };
 }
 
 /// Memory holds passwords and keys: no core dump has it, and no other process of the same user

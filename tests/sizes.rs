@@ -11,15 +11,27 @@ use support::scripted::{Answer, Kind, Scripted};
 use support::stream::{dead_letters, fill_fast, length, long, status};
 use support::{Mosquitto, Redis, Service, World, holds_within, wait_until};
 
+const VALUES: &str = "iot-projekt/device/u1/values";
+
 #[test]
 fn lists_are_full_again_soon_after_many_that_were_not_answered() {
-    // The time for a list doubles each time: 13 of them are for those who have hours.
-    let unanswered = if long() { 6 } else { 4 };
+    thread::scope(|scope| {
+        // While nothing else is answered either, the time for a list doubles each time.
+        let many = if long() { 6 } else { 4 };
+        scope.spawn(move || full_again_after(many, &Answer::Nothing, &[]));
+        // While all else is, neither that time grows nor the one between two connections.
+        let status = ("MQTT_TOPIC_STATUS", "status");
+        scope.spawn(move || full_again_after(13, &Answer::Honest, &[status]));
+    });
+}
+
+/// So many lists in a row are not answered, and what else comes meanwhile like this.
+fn full_again_after(unanswered: usize, other: &Answer, more: &[(&'static str, &str)]) {
     let (redis, broker) = (Redis::start(&[]), Scripted::start());
     fill_fast(&redis, 1, 40_000, 100);
-    let mut lists = 0;
+    let (mut lists, other) = (0, other.clone());
     broker.script(move |packet| match packet.kind {
-        Kind::Publish => {
+        Kind::Publish if packet.topic == VALUES => {
             lists += 1;
             if lists <= unanswered {
                 Answer::Nothing
@@ -27,18 +39,19 @@ fn lists_are_full_again_soon_after_many_that_were_not_answered() {
                 Answer::after(Duration::from_millis(20), Answer::Honest)
             }
         }
-        Kind::Pingreq if lists <= unanswered => Answer::Nothing,
+        Kind::Publish | Kind::Pingreq if lists <= unanswered => other.clone(),
         _ => Answer::Honest,
     });
-    let settings = [("MQTT_ACK_TIMEOUT_SECONDS", "1")];
+    let mut settings = vec![("MQTT_ACK_TIMEOUT_SECONDS", "1")];
+    settings.extend(more);
     let service = Service::of_device(&redis, broker.port, &settings);
-    assert!(holds_within(Duration::from_secs(120), || {
-        broker.count(Kind::Publish) > unanswered
+    assert!(holds_within(Duration::from_secs(300), || {
+        broker.messages(VALUES).len() > unanswered
     }));
     let good = Instant::now();
     wait_until("a list is full again", || {
-        let lists = broker.messages("iot-projekt/device/u1/values");
-        lists
+        broker
+            .messages(VALUES)
             .iter()
             .skip(unanswered)
             .any(|list| list.payload.len() > 60_000)
@@ -127,6 +140,38 @@ fn memory_does_not_follow_the_size_of_the_entries() {
     let peak = service.peak_memory();
     assert!(peak < 24 * 1024, "{peak} KiB");
     println!("{peak} KiB at the peak");
+}
+
+#[test]
+fn nor_the_size_of_what_they_become_on_the_wire() {
+    let (count, bytes) = if long() {
+        (400, 1_000_000)
+    } else {
+        (8, 900_000)
+    };
+    // 3 and 6 bytes for each.
+    for byte in ["\\255", "\\1"] {
+        let (redis, broker) = (Redis::start(&["--appendonly", "no"]), Mosquitto::start(""));
+        redis.fill(1, 100);
+        let fill = format!(
+            "local value = string.rep('{byte}', {bytes}) \
+            for id = 101, {} do redis.call('XADD', KEYS[1], id .. '-0', 'n', value) end",
+            100 + count
+        );
+        redis.command::<()>(&["EVAL", &fill, "1", "measurement:values"]);
+        redis.fill(101 + count, 100);
+        for interval in ["0", "0.1"] {
+            redis.command::<()>(&["DEL", "mqtt_sender:last_id"]);
+            let settings = [("INTERVAL_SECONDS", interval)];
+            let service = Service::of_device(&redis, broker.port, &settings);
+            let patience = Duration::from_secs(60 + 3 * count);
+            let end = format!("({}-0", 200 + count);
+            let sent = || redis.cursor().as_ref() == Some(&end);
+            assert!(holds_within(patience, sent), "{:#?}", service.log());
+            peak_is_small(&service, byte);
+            println!("{byte}, {interval}: {} KiB", service.peak_memory());
+        }
+    }
 }
 
 /// One entry, as a client writes it.

@@ -153,6 +153,14 @@ impl Delivery {
         self.flight.is_some()
     }
 
+    /// Bytes of the list that waits for its answer.
+    pub fn bytes_in_flight(&self) -> usize {
+        match &self.flight {
+            Some(Flight::Counts(span)) => span.bytes,
+            _ => 0,
+        }
+    }
+
     /// Measurements behind the frontier that were handed over or held back.
     pub fn unconfirmed(&self) -> usize {
         let flying = match &self.flight {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::cursor::{CursorState, Pending};
-use super::{Bridge, BrokerLink, FIRST_PAGE, Request, SHORTEST_WAIT};
+use super::{Bridge, BrokerLink, FIRST_PAGE, MOST_BESIDE, Request, SHORTEST_WAIT};
 use crate::model::measurement::BatchLimits;
 use crate::model::stream::Sent;
 use crate::model::stream_id::StreamId;
@@ -87,9 +87,13 @@ impl Bridge {
         view.then(|| Request::WriteStatus(self.cursor.is_known().then(|| self.to_save())))
     }
 
+    /// There is room for another list.
+    fn has_room(&self) -> bool {
+        self.reading.list.is_none() && self.delivery.bytes_in_flight() <= MOST_BESIDE
+    }
+
     fn page_is_due(&self, now: Instant) -> bool {
-        self.reading.list.is_none()
-            && (self.reading.more || !self.pushes() && self.round_due(now) <= now)
+        self.has_room() && (self.reading.more || !self.pushes() && self.round_due(now) <= now)
     }
 
     /// How many entries to read so that the next list is full, going by the size of the last.
@@ -152,7 +156,7 @@ impl Bridge {
                     due.push(self.overview.look_due(now));
                 }
                 due.extend(self.latest_due(now));
-                if self.sending(now) && self.reading.list.is_none() && !self.pushes() {
+                if self.sending(now) && self.has_room() && !self.pushes() {
                     due.push(self.round_due(now));
                 }
             } else {

@@ -370,3 +370,25 @@ fn no_wait_is_shorter_than_a_millisecond() {
         room.now += wait;
     }
 }
+
+#[test]
+fn beside_a_large_list_in_flight_the_next_one_is_not_read() {
+    for (bytes, reads) in [(MOST_BESIDE, true), (MOST_BESIDE + 1, false)] {
+        let mut room = Room::sending(rules(), list(2, 2, bytes));
+        let is_page = |request: &Request| matches!(request, Request::Page { .. });
+        room.asked();
+        let mut read = false;
+        for _ in 0..10 {
+            let Action::Wait(until) = room.run() else {
+                panic!("one list in flight");
+            };
+            assert!(until >= room.now + Duration::from_millis(100), "a wait");
+            room.now = until;
+            read |= room.asked().iter().any(is_page);
+        }
+        assert_eq!(read, reads);
+        room.lists.push_back(list(3, 3, 10));
+        room.gets(Input::Delivered(Ok(())));
+        assert!(matches!(room.run(), Action::Publish { .. }));
+    }
+}

@@ -125,7 +125,8 @@ impl Connection {
             published_before: self.line.published(),
             limit,
             begun: Instant::now(),
-            token: self.client.0.publish(options::message(message)),
+            // Without its message, of which the library has its own copy.
+            token: self.client.0.publish(options::message(message)).into(),
             large: size > waiting::UNDIVIDED,
         };
         if let Some(result) = flight.wait(patience, &mut give_up, || false) {
@@ -211,7 +212,7 @@ struct Flight<'a> {
     /// Of the payload, where the broker has named a size.
     limit: Option<usize>,
     begun: Instant,
-    token: paho::DeliveryToken,
+    token: paho::Token,
     large: bool,
 }
 
@@ -232,7 +233,7 @@ impl Flight<'_> {
         loop {
             let left = patience.saturating_sub(begun.elapsed());
             match waiting::wait(&mut self.token, slice.min(left)) {
-                Some(Ok(())) => return Some(Ok(())),
+                Some(Ok(_)) => return Some(Ok(())),
                 Some(Err(paho::Error::ReasonCode(code, _))) => {
                     return Some(Err(words::refusal(code, self.limit)));
                 }

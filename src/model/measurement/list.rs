@@ -63,11 +63,14 @@ impl Encoder {
         Fields: IntoIterator<Item = Field<'a>, IntoIter: Clone>,
     {
         let mut list = Batch {
-            payload: Vec::with_capacity(self.length),
+            payload: Vec::with_capacity(self.length.min(2 * room)),
             ..Batch::default()
         };
         for entry in entries {
             let (length, before) = (list.payload.len(), self.oddities);
+            if list.count > 0 && length >= room {
+                break;
+            }
             list.payload.push(if list.count == 0 { b'[' } else { b',' });
             self.object(&mut list.payload, entry.id, entry.fields.into_iter());
             self.length = list.payload.len() + 1;
@@ -84,6 +87,10 @@ impl Encoder {
             list.count += 1;
         }
         list.payload.push(b']');
+        if list.payload.capacity() > 4 * room {
+            // A large one was tried behind it, or is all of it.
+            list.payload.shrink_to_fit();
+        }
         (list.count > 0).then_some(list)
     }
 }
