@@ -1,5 +1,7 @@
 //! The world in memory: everything that there is, and the loop that lets it happen.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -71,10 +73,14 @@ fn padding() -> Vec<u8> {
     (0..4096).map(|_| b'0' + random.below(64) as u8).collect()
 }
 
-/// Lets one schedule happen.
+/// Lets one schedule happen. A panic is a broken promise like any other: with its seed and its trace.
 pub fn run(plan: Plan, traced: bool) -> Outcome {
     let mut world = World::new(plan, traced);
-    let events = world.happens();
+    let events = catch_unwind(AssertUnwindSafe(|| world.happens())).unwrap_or_else(|panic| {
+        let what = in_words(&*panic).to_string();
+        world.ledger.broken("0 nothing panics", what);
+        0
+    });
     let begun = world.plan.faults.iter().zip(&world.watch.happened);
     Outcome {
         faults: begun
@@ -86,6 +92,12 @@ pub fn run(plan: Plan, traced: bool) -> Outcome {
         arrivals: world.ledger.arrivals,
         trace: world.trace.map(|trace| trace.text).unwrap_or_default(),
     }
+}
+
+fn in_words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic")
 }
 
 impl World {
