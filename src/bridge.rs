@@ -200,8 +200,8 @@ impl Bridge {
             return Action::Quiet;
         }
         if self.is_done(now) {
-            let rest = self.overview.notices.rest();
-            return rest.map_or(Action::Done, Action::Tell);
+            let last = self.overview.notices.last(self.cursor.text());
+            return last.map_or(Action::Done, Action::Tell);
         }
         Action::Wait(self.due(now).max(now + SHORTEST_WAIT))
     }

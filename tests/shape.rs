@@ -1,6 +1,7 @@
 //! The shape of the house: who may know whom, what a room that only decides must not do, and how
 //! large a piece may be. A newcomer finds the place of a change by it, so it is kept by a test.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may use. Arrows go down only.
@@ -78,6 +79,40 @@ fn sources() -> Vec<Source> {
     }
     assert!(found.len() > 50, "{}", found.len());
     found
+}
+
+/// The compiler does not see it, for the catalogue makes one of each.
+#[test]
+fn every_notice_is_told_by_its_machine() {
+    let sources = sources();
+    let name_of = |text: &str| -> String {
+        let letters = text.chars();
+        letters
+            .take_while(|letter| letter.is_alphanumeric())
+            .collect()
+    };
+    for room in ["bridge", "link"] {
+        let (of_notices, others): (Vec<_>, Vec<_>) = sources
+            .iter()
+            .filter(|source| source.room == room)
+            .partition(|source| source.path.to_string_lossy().contains("notice"));
+        let told: BTreeSet<String> = others
+            .iter()
+            .flat_map(|source| source.text.split("Notice::").skip(1).map(name_of))
+            .collect();
+        let texts = of_notices.iter().map(|source| source.text.as_str());
+        let listed = texts.filter_map(|text| text.split("pub enum Notice {\n").nth(1));
+        let listed = listed.filter_map(|text| text.split("\n}").next());
+        let names: Vec<String> = listed
+            .flat_map(str::lines)
+            .filter_map(|line| line.strip_prefix("    "))
+            .map(name_of)
+            .filter(|name| name.starts_with(char::is_uppercase))
+            .collect();
+        assert!(names.len() > 5, "{room}: {names:?}");
+        let silent: Vec<_> = names.iter().filter(|name| !told.contains(*name)).collect();
+        assert!(silent.is_empty(), "{room} never tells {silent:?}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn sigterm_under_load_saves_what_is_confirmed_and_repeats_nothing() {
         .parse()
         .expect("an ID");
     assert!(sent < 60_000, "stopped in the catch-up");
+    service.wait_for_log(&format!("stopped; the cursor is \"{cursor}\""));
     wait_until("what was confirmed has arrived", || {
         world.receiver.distinct() as u64 == sent
     });

@@ -13,6 +13,8 @@ pub struct Telling {
     losses: Flood,
     /// What was left out, in one.
     further: Option<Loss>,
+    /// The last line of all was told.
+    ended: bool,
 }
 
 impl Telling {
@@ -47,6 +49,13 @@ impl Telling {
     /// All that was left out so far.
     pub fn rest(&mut self) -> Option<Notice> {
         self.further.take().map(Notice::FurtherLosses)
+    }
+
+    /// What is left when all is done: at last the cursor, once.
+    pub fn last(&mut self, cursor: &str) -> Option<Notice> {
+        let stopped = || Notice::Stopped(cursor.to_string());
+        self.rest()
+            .or_else(|| (!std::mem::replace(&mut self.ended, true)).then(stopped))
     }
 }
 
