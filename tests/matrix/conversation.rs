@@ -221,12 +221,41 @@ impl<'a> Conversation<'a> {
     fn talk(&mut self) -> Result<(), Stopped> {
         let hears = |it: &Self| it.ask(REQUEST, json!({"command": "none"}), 1).is_some();
         self.wait("commands are heard", 30, hears)?;
+        let mut missing = self.unanswered();
+        let before = self.receiver.replies().len();
+        self.receiver.publish(REQUEST, "no JSON", false);
+        let answered = || self.receiver.replies_from(before).iter().any(is_refusal);
+        if !holds_within(Duration::from_secs(10), answered) {
+            missing.push("what is no JSON");
+        }
+        let state = |it: &Self| {
+            it.receiver
+                .messages(STATUS)
+                .last()
+                .map(|last| last.payload.clone())
+        };
+        if !state(self).is_some_and(|last| String::from_utf8_lossy(&last).contains("online")) {
+            missing.push("the status");
+        }
+        let missing = missing.join(", ");
+        self.demand(missing.is_empty(), &format!("commands: {missing}"));
+        // It looks like any other: nobody could tell.
+        let unmarked = self.redis.get("retained").is_some();
+        self.report.commands = match (missing.is_empty(), unmarked) {
+            (false, _) => format!("not: {missing}"),
+            (true, true) => "all, and a retained one, which comes without its mark".into(),
+            (true, false) => "all".into(),
+        };
+        Ok(())
+    }
+
+    /// The kinds of command that are not answered as they should be.
+    fn unanswered(&self) -> Vec<&'static str> {
         let text =
             |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_string();
-        let fails = |reply: &Value| reply["error"].is_string();
         type Check<'c> = Box<dyn Fn(&Value) -> bool + 'c>;
         let redis = &self.redis;
-        let asked: [(&str, &str, Value, Check<'_>); 9] = [
+        let asked: [(&'static str, &str, Value, Check<'_>); 9] = [
             (
                 "set_config",
                 REQUEST,
@@ -267,54 +296,30 @@ impl<'a> Conversation<'a> {
                 "reboot",
                 REQUEST,
                 json!({"command": "reboot"}),
-                Box::new(fails),
+                Box::new(is_refusal),
             ),
             (
                 "unknown",
                 REQUEST,
                 json!({"command": "dance"}),
-                Box::new(fails),
+                Box::new(is_refusal),
             ),
             (
                 "get_config of a list",
                 REQUEST,
                 json!({"command": "get_config", "key": "list"}),
-                Box::new(fails),
+                Box::new(is_refusal),
             ),
         ];
         redis.command::<u64>(&["RPUSH", "list", "a"]);
-        let mut missing: Vec<&str> = Vec::new();
-        for (name, topic, request, check) in &asked {
-            let reply = self.ask(topic, request.clone(), 10);
+        let mut missing = Vec::new();
+        for (name, topic, request, check) in asked {
+            let reply = self.ask(topic, request, 10);
             if !reply.is_some_and(|reply| check(&reply)) {
                 missing.push(name);
             }
         }
-        let before = self.receiver.replies().len();
-        self.receiver.publish(REQUEST, "no JSON", false);
-        let answered = || self.receiver.replies_from(before).iter().any(fails);
-        if !holds_within(Duration::from_secs(10), answered) {
-            missing.push("what is no JSON");
-        }
-        let state = |it: &Self| {
-            it.receiver
-                .messages(STATUS)
-                .last()
-                .map(|last| last.payload.clone())
-        };
-        if !state(self).is_some_and(|last| String::from_utf8_lossy(&last).contains("online")) {
-            missing.push("the status");
-        }
-        let missing = missing.join(", ");
-        self.demand(missing.is_empty(), &format!("commands: {missing}"));
-        // It looks like any other: nobody could tell.
-        let unmarked = self.redis.get("retained").is_some();
-        self.report.commands = match (missing.is_empty(), unmarked) {
-            (false, _) => format!("not: {missing}"),
-            (true, true) => "all, and a retained one, which comes without its mark".into(),
-            (true, false) => "all".into(),
-        };
-        Ok(())
+        missing
     }
 
     /// Sends a command and gives the reply to it.
@@ -496,6 +501,10 @@ impl<'a> Conversation<'a> {
         };
         self.demand(copies <= 1, "dead letters that the broker would have taken");
     }
+}
+
+fn is_refusal(reply: &Value) -> bool {
+    reply["error"].is_string()
 }
 
 fn settings(broker: &Running) -> Vec<(&'static str, String)> {
