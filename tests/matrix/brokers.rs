@@ -112,7 +112,7 @@ const RUMQTTD: Broker = Broker {
     ..NOTHING
 };
 
-pub const BROKERS: [Broker; 14] = [
+pub const BROKERS: [Broker; 15] = [
     Broker {
         name: "Mosquitto",
         ..MOSQUITTO
@@ -165,6 +165,17 @@ pub const BROKERS: [Broker; 14] = [
         ..NOTHING
     },
     Broker {
+        name: "NATS",
+        install: |site| site.debian("trixie", "nats-server"),
+        prepare: nats,
+        start: |place| {
+            let mut command = place.site.inside("trixie", &place.folder);
+            command.args(["nats-server", "-c", "/work/nats.conf"]);
+            command
+        },
+        ..NOTHING
+    },
+    Broker {
         name: "aedes",
         install: |site| site.npm("aedes", "1.2.0"),
         start: |place| node(place, "aedes"),
@@ -180,19 +191,16 @@ pub const BROKERS: [Broker; 14] = [
     },
     Broker {
         name: "amqtt",
-        install: |site| site.python("amqtt", "0.12.1"),
-        start: |place| {
-            let mut command = Command::new(place.site.path("python-amqtt/bin/python"));
-            command
-                .arg(place.script("amqtt.py"))
-                .arg(place.ports[0].to_string());
-            command
-        },
+        install: |site| site.python("amqtt", "0.12.1", ("3", &[])),
+        start: |place| python(place, "amqtt"),
         ..NOTHING
     },
     Broker {
         name: "hbmqtt",
-        install: |site| site.python("hbmqtt", "0.9.6"),
+        // Nothing newer can run it.
+        install: |site| site.python("hbmqtt", "0.9.6", ("3.8", &["websockets==8.1"])),
+        start: |place| python(place, "hbmqtt"),
+        rules: false,
         ..NOTHING
     },
     Broker {
@@ -218,6 +226,16 @@ fn node(place: &Place, package: &str) -> Command {
         .arg(place.script(script))
         .arg(place.ports[0].to_string())
         .arg(place.site.path(&format!("npm-{package}")));
+    command
+}
+
+/// A library of PyPI of which a script here makes a broker.
+fn python(place: &Place, package: &str) -> Command {
+    let python = place.site.path(&format!("python-{package}/bin/python"));
+    let mut command = Command::new(python);
+    command
+        .arg(place.script(&format!("{package}.py")))
+        .arg(place.ports[0].to_string());
     command
 }
 
@@ -342,6 +360,21 @@ fn start_ejabberd(place: &Place) -> Command {
     let mut command = place.site.inside("trixie", &place.folder);
     command.args(["sh", "/work/start"]);
     command
+}
+
+/// MQTT is served from its streams, which are on disk.
+fn nats(place: &Place) -> Result<(), String> {
+    let [port, own, ..] = place.ports;
+    place.write(
+        "nats.conf",
+        &format!(
+            "server_name: matrix\nlisten: \"127.0.0.1:{own}\"\njetstream {{ store_dir: \"/work/data\" }}\n\
+             mqtt {{ listen: \"127.0.0.1:{port}\", max_ack_pending: 10000 }}\n\
+             authorization {{ users: [ {{ user: backend, password: secret }},\n\
+             {{ user: device, password: secret, permissions: {{ publish: {{ allow: \
+             [\"iot-projekt.>\", \"$MQTT.>\", \"$JS.>\", \"_INBOX.>\"] }} }} }} ] }}\n"
+        ),
+    )
 }
 
 fn rumqttd(place: &Place) -> Result<(), String> {

@@ -53,6 +53,7 @@ const DEBIAN: [(&str, &[&str]); 2] = [
             "mosquitto",
             "rabbitmq-server",
             "ejabberd",
+            "nats-server",
             "valkey-server",
             "redis-server",
         ],
@@ -83,7 +84,7 @@ impl Site {
             .find(|one| one.0 == release)
             .expect("a release")
             .1;
-        self.once(release, |site| {
+        self.once(&[&[release], packages].concat().join("-"), |site| {
             let mut words = vec!["-c", UNPACK, "unpack", release];
             words.extend(packages);
             site.run("sh", &words)
@@ -132,14 +133,26 @@ impl Site {
         Ok(path)
     }
 
-    /// A package of PyPI in an environment of its own.
-    pub fn python(&self, package: &'static str, version: &str) -> Result<String, String> {
+    /// A package of PyPI in an environment of its own, with what it needs of another version. Its
+    /// Python is the one of the system or, where that is too new, one of pyenv.
+    pub fn python(
+        &self,
+        package: &'static str,
+        version: &str,
+        (python, more): (&str, &[&str]),
+    ) -> Result<String, String> {
         self.once(&format!("python-{package}"), |site| {
             let folder = format!("python-{package}");
-            site.run("python3", &["-m", "venv", "--clear", &folder])?;
+            let find = format!(
+                "for python in ~/.pyenv/versions/{python}.*/bin/python $(command -v python{python}); do \
+                 [ -x $python ] && exec $python -m venv --clear {folder}; done; \
+                 echo there is no Python {python} >&2; exit 1"
+            );
+            site.run("sh", &["-c", &find])?;
             let python = format!("{folder}/bin/python");
             let wanted = format!("{package}=={version}");
-            site.run(&python, &["-m", "pip", "install", "--quiet", &wanted])?;
+            let pip = ["-m", "pip", "install", "--quiet", &wanted];
+            site.run(&python, &[&pip, more].concat())?;
             // What is too old for this Python is installed all the same.
             site.run(&python, &["-c", &format!("import {package}.broker")])
         })?;

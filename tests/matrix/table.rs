@@ -66,7 +66,52 @@ impl fmt::Display for Row {
 const BROKERS: &str = "| broker | version | MQTT | 100,000 measurements | kill -9 of the broker | a measurement above its limit | a wrong password | a forbidden topic | commands |";
 const SERVERS: &str = "| server | version | MQTT | 100,000 measurements | backlog of 9,999, 10,000, 10,001 and 100,000 or 100,001 | commands |";
 
-/// Both tables, in Markdown.
+/// What a broker does not do, in the words of its cell, and how the service copes.
+const COPES: [(&str, &str); 11] = [
+    (
+        " 3.1.1",
+        "where the broker refuses MQTT 5, closes or says nothing, the service finds out by itself, and remembers it for a day",
+    ),
+    (
+        "repeated",
+        "one list, of up to 1000, whose confirmation got lost with the broker or the connection: a back end tells it by `_id`",
+    ),
+    (
+        "forgets the session of the back end",
+        "what a broker has confirmed and keeps in memory alone goes with it. No device can know that: `mqtt_sender:last_id` set back sends it again",
+    ),
+    ("loses what it holds", "the same, with the session kept"),
+    (
+        "dead letter",
+        "the list is halved until the measurement is alone; its copy is in `mqtt_sender:dead_letter`, and all others arrive",
+    ),
+    (
+        "closes without a word",
+        "the log says that it closes before it answers, and which settings to look at",
+    ),
+    (
+        "confirms and throws away",
+        "3.1.1 has no word for a refusal, so it is lost without a trace: MQTT 5 where the broker speaks it, and a look at the back end where it does not",
+    ),
+    (
+        "closes, nothing lost",
+        "the connection is made again, ever more slowly; the cursor stays, and the log says what the broker did",
+    ),
+    (
+        "no answer, nothing lost",
+        "the connection is given up after `ack_timeout_seconds` and made again; the cursor stays",
+    ),
+    (
+        "told, nothing lost",
+        "an error in the log names the topic, and it is tried again slowly until the broker takes it",
+    ),
+    (
+        "comes without its mark",
+        "a retained command is refused, for it comes again at each connect; without the mark it looks like any other and is executed: have none there",
+    ),
+];
+
+/// Both tables, in Markdown, and what their words mean.
 pub fn of(rows: &[Row]) -> String {
     let mut text = String::new();
     for (about, head) in [(About::Broker, BROKERS), (About::Redis, SERVERS)] {
@@ -82,6 +127,11 @@ pub fn of(rows: &[Row]) -> String {
             text += &format!("{row}\n");
         }
         text += "\n";
+    }
+    for (words, how) in COPES {
+        if text.contains(words) {
+            text += &format!("- **{}**: {how}.\n", words.trim());
+        }
     }
     text
 }
