@@ -135,16 +135,19 @@ impl Encoder {
     {
         let before = self.oddities;
         let mut out = Vec::new();
-        self.object(&mut out, entry.id, entry.fields.into_iter());
+        let fields = entry.fields.into_iter();
+        self.object(&mut out, entry.id, fields, &mut Vec::new());
         self.oddities = before;
         out
     }
 
+    /// `few` is room for fields.
     fn object<'a>(
         &mut self,
         out: &mut Vec<u8>,
         id: StreamId,
         fields: impl Iterator<Item = Field<'a>> + Clone,
+        few: &mut Vec<Field<'a>>,
     ) {
         out.extend_from_slice(b"{\"_id\":\"");
         number(out, id.ms);
@@ -153,14 +156,11 @@ impl Encoder {
         out.push(b'"');
         out.extend_from_slice(&self.common);
         let mut clean = true;
-        let mut few: [Field; FEW_FIELDS] = [(b"", b""); FEW_FIELDS];
-        let mut count = 0;
-        for (place, field) in few.iter_mut().zip(fields.clone()) {
-            (*place, count) = (field, count + 1);
-        }
-        let is_few = count < FEW_FIELDS || fields.clone().nth(FEW_FIELDS).is_none();
+        few.clear();
+        few.extend(fields.clone().take(FEW_FIELDS));
+        let is_few = few.len() < FEW_FIELDS || fields.clone().nth(FEW_FIELDS).is_none();
         let double = if is_few {
-            write_few(out, &few[..count], &mut clean)
+            write_few(out, few, &mut clean)
         } else {
             many::write(out, fields, &mut clean)
         };

@@ -61,18 +61,23 @@ impl FromStr for StreamId {
 
     /// Reads `<ms>-<seq>` or a bare `<ms>`, which Redis takes as `<ms>-0`.
     fn from_str(text: &str) -> Result<StreamId, InvalidId> {
-        let (ms, seq) = text.split_once('-').unwrap_or((text, "0"));
-        Ok(StreamId::new(digits(ms)?, digits(seq)?))
+        let text = text.as_bytes();
+        let (ms, seq) = match text.iter().position(|byte| *byte == b'-') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, &b"0"[..]),
+        };
+        let id = digits(ms).zip(digits(seq)).ok_or(InvalidId)?;
+        Ok(StreamId::new(id.0, id.1))
     }
 }
 
-/// `u64::from_str` alone would also take a leading `+`.
-fn digits(text: &str) -> Result<u64, InvalidId> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().map_err(|_| InvalidId)
-    } else {
-        Err(InvalidId)
-    }
+/// `u64::from_str` would also take a leading `+`.
+fn digits(text: &[u8]) -> Option<u64> {
+    text.first()?;
+    text.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// What `mqtt_sender:last_id` says.

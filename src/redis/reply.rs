@@ -9,6 +9,8 @@ use ::redis::{RedisResult, Value};
 
 /// A longer string than Redis itself can hold: the bytes are no replies.
 const MAX_STRING: usize = 1 << 29;
+/// Of the length of a string or an array.
+const MAX_DIGITS: usize = 9;
 
 /// The bytes are no replies of the protocol.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,29 +73,47 @@ struct Head {
 }
 
 impl Head {
-    /// Most of the way from Redis is spent here: a head costs a few steps a byte, once.
+    /// Most of the way from Redis is spent here: the length of a string or an array first.
     fn read(bytes: &[u8], at: usize) -> Result<Option<Head>, Malformed> {
-        let Some((&kind, line)) = bytes.get(at..).and_then(<[u8]>::split_first) else {
+        let Some(&kind) = bytes.get(at) else {
             return Ok(None);
         };
-        let (length, end) = match (kind, line) {
-            (b'$' | b'*', [b'-', b'1', b'\r', b'\n', ..]) => (None, 4),
-            (b'$' | b'*', _) => match number(line)? {
-                Some((length, end)) => (Some(length), end),
-                None => return Ok(None),
-            },
-            (b'+' | b'-' | b':', _) => match line.iter().position(|byte| *byte == b'\n') {
-                Some(end) if end > 0 && line[end - 1] == b'\r' => (None, end + 1),
-                Some(_) => return Err(Malformed),
-                None => return Ok(None),
-            },
-            _ => return Err(Malformed),
+        if matches!(kind, b'$' | b'*') {
+            let (mut length, mut end) = (0, at + 1);
+            while let Some(digit @ b'0'..=b'9') = bytes.get(end) {
+                if end - at > MAX_DIGITS {
+                    return Err(Malformed);
+                }
+                length = 10 * length + usize::from(digit - b'0');
+                end += 1;
+            }
+            let is_complete = bytes.get(end..end + 2) == Some(b"\r\n");
+            if is_complete && end > at + 1 && length <= MAX_STRING {
+                return Ok(Some(Head {
+                    kind,
+                    length: Some(length),
+                    body: end + 2,
+                }));
+            }
+        }
+        Head::read_line(bytes, at, kind)
+    }
+
+    /// One without a length, or whose end has not arrived.
+    fn read_line(bytes: &[u8], at: usize, kind: u8) -> Result<Option<Head>, Malformed> {
+        let line = &bytes[at + 1..];
+        let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
         };
-        Ok(Some(Head {
+        let text = line[..end].strip_suffix(b"\r").ok_or(Malformed)?;
+        let is_head =
+            matches!(kind, b'+' | b'-' | b':') || matches!(kind, b'$' | b'*') && text == b"-1";
+        let head = Head {
             kind,
-            length,
-            body: at + 1 + end,
-        }))
+            length: None,
+            body: at + 1 + end + 1,
+        };
+        is_head.then_some(Some(head)).ok_or(Malformed)
     }
 
     /// Bytes of a string with its line end behind the first line.
@@ -110,28 +130,6 @@ impl Head {
             _ => 0,
         }
     }
-}
-
-/// The number that the line begins with and ends with, and where the line ends; `None`: its end has
-/// not arrived.
-fn number(line: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
-    let mut number = 0;
-    for (at, byte) in line.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' if at < 9 => number = number * 10 + usize::from(byte - b'0'),
-            b'\r' if at > 0 && number <= MAX_STRING => {
-                return match line.get(at + 1) {
-                    Some(b'\n') => Ok(Some((number, at + 2))),
-                    Some(_) => Err(Malformed),
-                    None => Ok(None),
-                };
-            }
-            // The rest of -1, which is no number, may still come.
-            b'-' if at == 0 && b"-1\r\n".starts_with(line) => return Ok(None),
-            _ => return Err(Malformed),
-        }
-    }
-    Ok(None)
 }
 
 /// A way through complete replies, from one to the next. Every step answers `None` where the

@@ -9,6 +9,8 @@ use crate::redis::reply::Walk;
 pub struct Page {
     reply: Vec<u8>,
     places: Vec<Place>,
+    /// Where the entries end in the reply.
+    end: usize,
     measure: Measure,
     more: bool,
 }
@@ -44,9 +46,11 @@ impl Page {
         let places = (0..count)
             .map(|_| place(&mut walk, &mut measure, &mut names))
             .collect::<Option<_>>()?;
+        let end = walk.at();
         Some(Page {
             reply,
             places,
+            end,
             measure,
             more: false,
         })
@@ -56,6 +60,11 @@ impl Page {
     pub(super) fn with_more(mut self, more: bool) -> Page {
         self.more = more;
         self
+    }
+
+    /// What comes behind the entries in the reply.
+    pub(super) fn rest(&self) -> Walk<'_> {
+        Walk::new(&self.reply, self.end)
     }
 
     /// Whether there may be entries behind the last one of the page: it ends because of a limit.

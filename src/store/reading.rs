@@ -85,9 +85,15 @@ impl Store {
                 None => stream(walk.value().ok())?.0,
             };
             let at = walk.at();
-            walk.skip();
-            let (after, _) = stream(walk.value().ok())?;
-            let page = page(reply, at, ask, Some(after))?;
+            let page = page(reply, at, ask)?;
+            let (after, _) = stream(page.rest().value().ok())?;
+            // XRANGE did not look behind the newest entry of the survey.
+            let beyond = match after {
+                Stream::Present(extent) => ask.budget.is_none() && extent.newest > ask.end,
+                Stream::Absent => false,
+            };
+            let more = beyond || page.more();
+            let page = page.with_more(more);
             let state = (before == after).then_some(after);
             // Otherwise what comes next is new, and the state another one.
             store.state = state.filter(|_| page.more());
@@ -149,7 +155,7 @@ impl Store {
         if walk.array() == Some(2) && walk.string().is_some() {
             at = walk.at();
         }
-        let page = page(reply, at, Ask { count: few, ..ask }, None)?;
+        let page = page(reply, at, Ask { count: few, ..ask })?;
         self.sizes.saw(&page);
         Ok(of_one_moment(settings, state, page))
     }
@@ -216,7 +222,7 @@ impl Store {
             let mut commands = ::redis::pipe();
             store.add_read(&mut commands, ask);
             let reply = store.exchange_read(&commands, ask)?;
-            page(reply, 0, ask, None)
+            page(reply, 0, ask)
         })
     }
 
@@ -296,7 +302,7 @@ fn settings(walk: &mut Walk) -> Result<RawSettings, StoreError> {
 }
 
 /// The page at this place of the replies, or why there is none.
-fn page(reply: Vec<u8>, at: usize, ask: Ask, state: Option<Stream>) -> Result<Page, StoreError> {
+fn page(reply: Vec<u8>, at: usize, ask: Ask) -> Result<Page, StoreError> {
     let mut walk = Walk::new(&reply, at);
     if reply.get(at) == Some(&b'-') {
         let answer = walk.value().and_then(Value::extract_error);
@@ -311,13 +317,8 @@ fn page(reply: Vec<u8>, at: usize, ask: Ask, state: Option<Stream>) -> Result<Pa
         cut = matches!(walk.value(), Ok(Value::Int(1)));
     }
     let at = walk.at();
-    // XRANGE did not look behind the newest entry of the survey.
-    let beyond = match state {
-        Some(Stream::Present(extent)) => ask.budget.is_none() && extent.newest > ask.end,
-        _ => false,
-    };
     let page = Page::new(reply, at).ok_or_else(unexpected)?;
-    let more = cut || beyond || page.len() == ask.count;
+    let more = cut || page.len() == ask.count;
     Ok(page.with_more(more))
 }
 

@@ -6,7 +6,7 @@
 //! measurements, by what it is too large, which is rare. What goes out is never larger than
 //! allowed.
 
-use super::{Batch, BatchLimits, Encoder, Entry, Field};
+use super::{Batch, BatchLimits, Encoder, Entry, FEW_FIELDS, Field};
 use crate::model::compression::Compression;
 
 /// What the last list says about the next one.
@@ -66,13 +66,15 @@ impl Encoder {
             payload: Vec::with_capacity(self.length.min(2 * room)),
             ..Batch::default()
         };
+        let mut few = Vec::with_capacity(FEW_FIELDS);
         for entry in entries {
             let (length, before) = (list.payload.len(), self.oddities);
             if list.count > 0 && length >= room {
                 break;
             }
             list.payload.push(if list.count == 0 { b'[' } else { b',' });
-            self.object(&mut list.payload, entry.id, entry.fields.into_iter());
+            let fields = entry.fields.into_iter();
+            self.object(&mut list.payload, entry.id, fields, &mut few);
             self.length = list.payload.len() + 1;
             // One byte is left for the closing bracket.
             if list.count > 0 && self.length > room {
