@@ -432,10 +432,9 @@ fn does(server: &support::Redis, world: &World, deed: &Deed) -> Heard {
     match deed {
         Deed::Add(id, pad) => {
             let (id, number) = (id.to_string(), world.ledger.facts.len().to_string());
-            let pad = vec![b'x'; *pad];
             let words = ["XADD", VALUES, &id, "n", &number, "p"];
             let mut words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-            words.push(&pad);
+            words.push(&world.padding[..*pad]);
             run(&words)
         }
         Deed::Burst(first, count) => {
