@@ -142,7 +142,7 @@ impl Bridge {
             Input::Redis(result) => self.redis_answered(now, result),
             Input::LinkUp { link, limit } => {
                 self.link = BrokerLink::Up { link, limit };
-                self.delivery.connected(limit);
+                self.change_trial(|delivery| delivery.connected(limit));
                 self.reading.round_began = None;
                 self.reading.latest.begins_again();
                 self.overview.touch();
@@ -150,7 +150,7 @@ impl Bridge {
             Input::LinkDown { idle } => {
                 self.link = BrokerLink::Down;
                 if idle {
-                    self.delivery.connection_lost();
+                    self.change_trial(Delivery::connection_lost);
                 }
                 self.drop_list();
                 self.overview.touch();
@@ -268,6 +268,16 @@ impl Bridge {
     fn drop_list(&mut self) {
         let ahead = self.ahead();
         self.drop_list_of(ahead);
+    }
+
+    /// What was read behind a measurement that is held back does not come next where that one is
+    /// tried again.
+    pub(super) fn change_trial(&mut self, change: impl FnOnce(&mut Delivery)) {
+        let (ahead, place) = (self.ahead(), self.delivery.read_after());
+        change(&mut self.delivery);
+        if self.delivery.read_after() != place {
+            self.drop_list_of(ahead);
+        }
     }
 
     /// The same where so many measurements were read and not confirmed until now.

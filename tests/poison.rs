@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::proxy::{Behaviour, Proxy};
@@ -274,4 +276,44 @@ fn a_slow_line_is_no_silent_broker() {
             });
         }
     });
+}
+
+/// A broker that refuses all measurements, the empty list as well, for as long as the flag stands.
+fn refusing(code: u8) -> (Scripted, Arc<AtomicBool>) {
+    let (broker, refuses) = (Scripted::start(), Arc::new(AtomicBool::new(true)));
+    let flag = refuses.clone();
+    broker.script(move |packet| match packet.kind {
+        Kind::Publish if flag.load(Ordering::Relaxed) => Answer::Code(code),
+        _ => Answer::Honest,
+    });
+    (broker, refuses)
+}
+
+#[test]
+fn a_broker_that_refuses_everything_for_a_while_convicts_nothing_and_nothing_is_lost() {
+    std::thread::scope(|scope| {
+        for (code, count) in [(0x80, 60), (0x83, 1), (0x91, 3), (0x99, 40)] {
+            scope.spawn(move || refused_for_a_while(code, count));
+        }
+    });
+}
+
+fn refused_for_a_while(code: u8, count: u64) {
+    let (redis, (broker, refuses)) = (Redis::start(&[]), refusing(code));
+    redis.fill(1, count);
+    let settings = [("INTERVAL_SECONDS", "0.1"), ("BATCH_MAX_COUNT", "20")];
+    let service = Service::of_device(&redis, broker.port, &settings);
+    service.wait_for_log("measurements are not accepted on");
+    // One more comes while it is held back.
+    redis.fill(count + 1, 1);
+    let tried = broker.count(Kind::Publish);
+    wait_until("it is tried again", || broker.count(Kind::Publish) > tried);
+    broker.forget();
+    refuses.store(false, Ordering::Relaxed);
+    redis.wait_for_cursor(&format!("({}-0", count + 1));
+    let arrived = support::receiver::first_arrivals(&broker.ids());
+    assert_eq!(arrived, consecutive(1, count + 1), "{code:#x}, in order");
+    assert!(dead_letters(&redis).is_empty());
+    wait_until("the status is written", || status(&redis, "backlog") == "0");
+    assert_eq!(status(&redis, "lost"), "0", "{:?}", service.log());
 }

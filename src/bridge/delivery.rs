@@ -17,10 +17,9 @@
 //! line did or this side gave up counts for nothing, and a connection that breaks while nothing
 //! is in flight speaks for a bad network and clears every suspicion that rests on closes.
 //!
-//! A broker may also stop to take anything for a while, and take everything afterwards. So each
-//! attempt of a trial is preceded, on the same connection, by a probe: an empty list. Only where
-//! the broker answers that does the attempt count, and where its answer is another one than
-//! before, the broker has changed and the trial begins anew.
+//! A broker may also take nothing for a while, and everything afterwards. So each attempt is
+//! preceded, on the same connection, by a probe: an empty list. Only where the broker answers that
+//! does the attempt count; where the answer has changed, the trial begins anew.
 
 use std::time::Duration;
 
@@ -82,6 +81,8 @@ pub struct Delivery {
     silences: (StreamId, u32),
     /// What the broker takes.
     limit: usize,
+    /// It was seen to take a measurement right after it had refused an empty list.
+    refuses_empty: bool,
 }
 
 /// What the broker has said to the empty list ahead of an attempt.
@@ -129,6 +130,7 @@ impl Delivery {
             probe: Probe::default(),
             silences: (StreamId::ZERO, 0),
             limit: usize::MAX,
+            refuses_empty: false,
         }
     }
 
@@ -193,7 +195,6 @@ impl Delivery {
         self.on_trial() && !self.probe.fresh
     }
 
-    /// Notes that an empty list was handed over.
     pub fn hand_over_probe(&mut self) {
         debug_assert!(self.flight.is_none(), "one list in flight");
         self.flight = Some(Flight::Probe);
@@ -204,7 +205,6 @@ impl Delivery {
         matches!(self.flight, Some(Flight::Probe))
     }
 
-    /// The answer to the empty list.
     pub fn probed(&mut self, result: Result<(), Cause>) {
         self.flight = None;
         let taken = match result {
@@ -223,7 +223,26 @@ impl Delivery {
         };
     }
 
-    fn end_trial(&mut self) {
+    /// Why the last measurement that is held back is.
+    pub fn held_for(&self) -> Option<&str> {
+        self.held.last().map(|held| held.poison.reason.as_str())
+    }
+
+    /// Whether a confirmation proves nothing, behind a refused empty list: the broker either
+    /// refuses such lists always, or has just begun to take anything.
+    pub fn is_in_doubt(&self) -> bool {
+        self.probe.taken == Some(false) && !self.held.is_empty() && !self.refuses_empty
+    }
+
+    /// It goes again, behind what was held back: if that is refused then as well, it is poison.
+    pub fn confirmed_in_doubt(&mut self) {
+        self.flight = None;
+        self.refuses_empty = true;
+        self.end_trial();
+    }
+
+    /// What was held back is tried again.
+    pub fn end_trial(&mut self) {
         self.held.clear();
         self.suspect = None;
         self.probe = Probe::default();
@@ -257,6 +276,7 @@ impl Delivery {
         self.suspect = None;
         self.probe = Probe::default();
         self.silences.1 = 0;
+        self.refuses_empty &= !self.held.is_empty();
         let before = std::mem::replace(&mut self.frontier, sent.last);
         let poison = self.held.drain(..).map(|held| held.poison).collect();
         Some(Progress {

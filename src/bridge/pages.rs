@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use super::catch_up::Behind;
 use super::cursor::CursorState;
+use super::delivery::Delivery;
 use super::losses::Seen;
 use super::messages::{Look, Page};
 use super::notice::Notice;
+use super::pausing::Alone;
 use super::{Bridge, UNMATCHED};
 use crate::model::measurement::Oddities;
 use crate::model::stream::{Stream, Waiting};
@@ -41,6 +43,7 @@ impl Bridge {
                 }
                 if page.entries == 0 && !self.delivery.in_flight() {
                     self.nothing_waits(now, stream);
+                    self.heed_held_alone(now);
                 }
             }
             None if with_state && self.reading.unmatched < UNMATCHED => {
@@ -79,6 +82,22 @@ impl Bridge {
             used_percent: None,
         };
         self.see(now, &look);
+    }
+
+    fn heed_held_alone(&mut self, now: Instant) {
+        let Some(reason) = self.delivery.held_for() else {
+            return;
+        };
+        let reason = reason.to_string();
+        match self.pausing.alone(now, self.redis.jitter.fraction()) {
+            Alone::Told(wait) => self.tell(Notice::NotAccepted {
+                topic: self.rules.topic.clone(),
+                reason,
+                wait,
+            }),
+            Alone::Waits => {}
+            Alone::TriedAgain => self.change_trial(Delivery::end_trial),
+        }
     }
 
     pub(super) fn take_look(&mut self, now: Instant, after: StreamId, look: Look) {

@@ -38,6 +38,17 @@ pub struct Pausing {
     refusals: Backoff,
     /// Lists in a row that the broker has refused for what they hold.
     refused_in_a_row: u32,
+    /// When that is tried again which was refused, and behind which nothing has come.
+    alone_until: Option<Instant>,
+}
+
+/// What to do about that which was refused, and behind which nothing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// Tell that it is tried again in so long.
+    Told(Duration),
+    Waits,
+    TriedAgain,
 }
 
 impl Pausing {
@@ -48,6 +59,7 @@ impl Pausing {
             pace: Pace::new(catch_up),
             refusals: Backoff::default(),
             refused_in_a_row: 0,
+            alone_until: None,
         }
     }
 
@@ -103,6 +115,21 @@ impl Pausing {
     pub fn accepted(&mut self) {
         self.refusals.reset();
         self.refused_in_a_row = 0;
+        self.alone_until = None;
+    }
+
+    /// Nothing has come behind that which was refused, so that nothing shows whose fault it is.
+    pub fn alone(&mut self, now: Instant, random: f64) -> Alone {
+        let Some(until) = self.alone_until else {
+            let wait = self.refusals.next_slowed(now, random);
+            self.alone_until = Some(now + wait);
+            return Alone::Told(wait);
+        };
+        if now < until {
+            return Alone::Waits;
+        }
+        self.alone_until = None;
+        Alone::TriedAgain
     }
 
     /// A list was not confirmed. Where that would go on for any list, how long to wait: a refusal

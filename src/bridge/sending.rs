@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::cursor::{MAX_UNCOPIED, Pending};
-use super::delivery::Span;
+use super::delivery::{Delivery, Span};
 use super::{Action, Bridge, BrokerLink, Notice};
 use crate::model::failure::{Cause, Undelivered};
 use crate::model::measurement::Batch;
@@ -78,7 +78,7 @@ impl Bridge {
             }
             why.cause
         });
-        self.delivery.probed(result);
+        self.change_trial(|delivery| delivery.probed(result));
         if result.is_err() {
             self.drop_list();
         }
@@ -93,6 +93,10 @@ impl Bridge {
             return self.failed(now, &undelivered);
         }
         self.pausing.accepted();
+        if self.delivery.is_in_doubt() {
+            self.overview.counters.retries += 1;
+            return self.change_trial(Delivery::confirmed_in_doubt);
+        }
         let quickly = handed_over
             .is_some_and(|(at, patience)| now.saturating_duration_since(at) <= patience / 4);
         let Some(progress) = self.delivery.confirmed(quickly) else {

@@ -392,3 +392,58 @@ fn beside_a_large_list_in_flight_the_next_one_is_not_read() {
         assert!(matches!(room.run(), Action::Publish { .. }));
     }
 }
+
+/// It is refused, the empty list as well, until it is held back.
+fn refused_alone(room: &mut Room) {
+    let refused = || {
+        let why = Undelivered::new(Cause::Refused, "refused");
+        Input::Delivered(Err(why))
+    };
+    for _ in 0..2 {
+        // What is on trial is read anew after each of them.
+        room.gets(refused());
+        room.lists.push_back(list(2, 2, 100));
+        assert!(matches!(room.run(), Action::Publish { list, .. } if list.count == 0));
+        room.gets(refused());
+        room.lists = VecDeque::from([list(2, 2, 100)]);
+        assert!(matches!(room.run(), Action::Publish { list, .. } if list.count == 1));
+    }
+    room.gets(refused());
+}
+
+#[test]
+fn what_was_read_behind_a_held_one_is_dropped_where_that_is_tried_again() {
+    let mut room = Room::sending(rules(), list(2, 2, 100));
+    refused_alone(&mut room);
+    room.lists.push_back(list(3, 3, 100));
+    assert!(matches!(room.run(), Action::Publish { list, .. } if list.count == 0));
+    // The broker has changed its mind: it is no measurement's fault, and 2-0 comes first.
+    room.gets(Input::Delivered(Ok(())));
+    room.lists = VecDeque::from([list(2, 3, 200)]);
+    match room.run() {
+        Action::Publish { list, .. } => assert_eq!(list.first, id(2)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(room.bridge.view().counters.lost, 0);
+}
+
+#[test]
+fn one_that_is_refused_and_has_nothing_behind_it_is_tried_again_slowly() {
+    let mut room = Room::sending(rules(), list(2, 2, 100));
+    refused_alone(&mut room);
+    let told = |room: &Room| {
+        let told = |notice: &&Notice| matches!(notice, Notice::NotAccepted { .. });
+        room.told.iter().filter(told).count()
+    };
+    let page =
+        |request: &Request| matches!(request, Request::Page { after, .. } if *after == id(1));
+    let begun = room.now;
+    room.asked();
+    while !room.asked().iter().any(page) {
+        let wait = room.wait();
+        room.now += wait;
+        assert!(room.now < begun + Duration::from_secs(60));
+    }
+    assert!(room.now >= begun + Duration::from_secs(8));
+    assert_eq!(told(&room), 1);
+}

@@ -61,6 +61,7 @@ pub struct Mood {
     /// Takes everything and acknowledges nothing.
     pub deaf: u32,
     pub forbids_values: u32,
+    pub refuses: u32,
     pub quota: u32,
     /// Handshakes that will be cut.
     pub cuts: u32,
@@ -228,6 +229,13 @@ impl World {
                 fact.was_skipped |= fact.thrown_away;
             }
             return ack;
+        }
+        if self.broker.mood.refuses > 0 {
+            if let [uid] = publication.uids[..] {
+                // Where it ends between two attempts, what comes behind may be tried first.
+                self.ledger.facts[uid].was_skipped = true;
+            }
+            return refuse(Cause::Refused, "0x80");
         }
         if self.broker.mood.quota > 0 {
             if let (Protocol::V311, [uid]) = (protocol, &publication.uids[..]) {

@@ -60,6 +60,7 @@ impl World {
             | BrokerFrozen
             | BrokerDeaf
             | BrokerForbids
+            | BrokerRefuses
             | BrokerQuota
             | BrokerCutsHandshake
             | BrokerSilentToFive
@@ -98,6 +99,7 @@ impl World {
             Fault::BrokerFrozen => mood.frozen += 1,
             Fault::BrokerDeaf => mood.deaf += 1,
             Fault::BrokerForbids => mood.forbids_values += 1,
+            Fault::BrokerRefuses => mood.refuses += 1,
             Fault::BrokerQuota => mood.quota += 1,
             Fault::BrokerCutsHandshake => {
                 mood.cuts += 1;
@@ -223,6 +225,7 @@ impl World {
             }
             Fault::BrokerDeaf => broker.deaf -= 1,
             Fault::BrokerForbids => broker.forbids_values -= 1,
+            Fault::BrokerRefuses => broker.refuses -= 1,
             Fault::BrokerQuota => broker.quota -= 1,
             Fault::BrokerCutsHandshake => broker.cuts = broker.cuts.saturating_sub(1),
             Fault::BrokerSilentToFive => broker.silent_to_five -= 1,

@@ -50,10 +50,14 @@ pub enum Cursor {
 pub enum Fault {
     Killed,
     Terminated,
-    BrokerRestarts { gently: bool },
+    BrokerRestarts {
+        gently: bool,
+    },
     BrokerFrozen,
     BrokerDeaf,
     BrokerForbids,
+    /// Refuses every list, the empty one as well, in words that could be meant for what it holds.
+    BrokerRefuses,
     BrokerQuota,
     BrokerCutsHandshake,
     BrokerSilentToFive,
@@ -69,7 +73,9 @@ pub enum Fault {
     Latency,
     Slow,
     RedisRestarts,
-    RedisForgets { millis: u64 },
+    RedisForgets {
+        millis: u64,
+    },
     RedisFrozen,
     RedisLoading,
     RedisClientsKilled,
@@ -78,20 +84,36 @@ pub enum Fault {
     RedisLatency,
     NoCopies,
     StreamDeleted,
-    StreamRewritten { hours_back: u64 },
-    WaitingDeleted { count: u64 },
-    SentDeleted { count: u64 },
-    Trimmed { keep: u64 },
+    StreamRewritten {
+        hours_back: u64,
+    },
+    WaitingDeleted {
+        count: u64,
+    },
+    SentDeleted {
+        count: u64,
+    },
+    Trimmed {
+        keep: u64,
+    },
     IdsRaised,
     StreamOfOtherType,
     CursorSet(Cursor),
     CursorOfOtherType,
     Disabled,
-    Interval { millis: u64 },
-    ClockSteps { seconds: i64 },
+    Interval {
+        millis: u64,
+    },
+    ClockSteps {
+        seconds: i64,
+    },
     LateMessages,
-    Burst { count: u64 },
-    Poison { count: u64 },
+    Burst {
+        count: u64,
+    },
+    Poison {
+        count: u64,
+    },
     Large,
 }
 
@@ -439,6 +461,7 @@ fn of_the_broker(random: &mut Random) -> Fault {
         9 => Fault::BrokerSilentToFive,
         10 => Fault::BrokerBadCredentials,
         11 => Fault::BrokerUnavailable,
+        12 => Fault::BrokerRefuses,
         _ => Fault::BrokerKicks,
     }
 }

@@ -212,6 +212,7 @@ fn a_broker_that_never_takes_an_empty_list_convicts_all_the_same() {
         delivery.failed(Cause::Refused, "why");
     }
     assert_eq!(attempt(&mut delivery), id(2));
+    assert_eq!(delivery.held_for(), Some("why"));
     assert_eq!(
         delivery.confirmed(true).map(|p| ids(&p.poison)),
         Some(vec![1])
@@ -416,6 +417,42 @@ proptest! {
             let frontier = delivery.frontier().ms;
             prop_assert!((given + 1..=frontier).all(|ms| done.contains(&ms)));
             prop_assert!(delivery.read_after() >= delivery.frontier());
+        }
+    }
+}
+
+#[test]
+fn a_confirmation_behind_a_refused_probe_convicts_the_second_time_only() {
+    for takes_it_then in [true, false] {
+        let mut delivery = Delivery::new(id(0), 1);
+        let attempt = |delivery: &mut Delivery| {
+            if delivery.needs_probe() {
+                delivery.hand_over_probe();
+                delivery.probed(Err(Cause::Refused));
+            }
+            send_unproven(delivery).first
+        };
+        let refused_twice = |delivery: &mut Delivery| {
+            for _ in 0..2 {
+                assert_eq!(attempt(delivery), id(1));
+                delivery.failed(Cause::Refused, "why");
+            }
+            assert_eq!(attempt(delivery), id(2));
+        };
+        refused_twice(&mut delivery);
+        assert!(delivery.is_in_doubt());
+        delivery.confirmed_in_doubt();
+        assert_eq!((delivery.frontier(), delivery.read_after()), (id(0), id(0)));
+        if takes_it_then {
+            // It has begun to take measurements.
+            assert_eq!(send_unproven(&mut delivery).first, id(1));
+            assert_eq!(delivery.confirmed(true).map(|p| p.poison), Some(vec![]));
+            assert!(!delivery.refuses_empty);
+        } else {
+            refused_twice(&mut delivery);
+            assert!(!delivery.is_in_doubt());
+            let poison = delivery.confirmed(true).map(|p| ids(&p.poison));
+            assert_eq!(poison, Some(vec![1]));
         }
     }
 }
