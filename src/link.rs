@@ -9,7 +9,8 @@
 //! What holds at any moment:
 //! - one message is in flight, of any kind, and none is larger than the broker takes;
 //! - each message is answered exactly once, and nothing is sent again from here;
-//! - measurements and replies take turns; measurements are held up by nothing else for long.
+//! - measurements and replies take turns; measurements are held up by nothing else for long, and
+//!   by the answer to a subscription not at all.
 
 mod announcing;
 mod duties;
@@ -120,7 +121,10 @@ struct Up {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    Subscribing(usize),
+    Subscribing {
+        nth: usize,
+        since: Instant,
+    },
     /// `confirmed`: the broker acknowledges it.
     Publishing {
         origin: Origin,
@@ -197,6 +201,7 @@ impl Link {
             } => self.connected(now, maximum_packet, retains),
             Input::NotConnected(why) => self.not_connected(now, &why),
             Input::Subscribed(result) => self.subscribed(now, result),
+            Input::SubscribedLate { filter, result } => self.subscribed_late(now, &filter, result),
             Input::Published(result) => self.published(now, result),
             Input::Ended(ended) => self.ended(now, ended),
             Input::Offer(origin, letter) => self.offered(origin, letter),
@@ -282,34 +287,51 @@ impl Link {
         let State::Up(up) = &mut self.state else {
             return;
         };
-        let Busy::Subscribing(nth) = std::mem::replace(&mut up.busy, Busy::No) else {
+        let Busy::Subscribing { nth, since } = std::mem::replace(&mut up.busy, Busy::No) else {
             return;
         };
-        let filter = self.rules.filters[nth].clone();
-        let duty = &mut self.subscriptions[nth];
         match result {
-            Ok(()) => duty.done(),
-            Err(NotSubscribed::Refused(reason)) => {
-                duty.refused(now, duties::AGAIN, false);
-                let notice = Notice::SubscriptionRefused { filter, reason };
-                self.first.push_back(Action::Tell(notice));
-            }
             Err(NotSubscribed::Silent) => {
-                duty.unanswered();
-                // The others would be left unanswered as well: a measurement goes first.
+                // The others may be left unanswered as well: a measurement goes first.
                 up.acknowledged = false;
                 self.subscriptions.iter_mut().for_each(Duty::doubt);
+                self.subscriptions[nth].asked(since + SUBSCRIBE_PATIENCE);
             }
             Err(NotSubscribed::Ended(ended)) => {
-                if matches!(ended.by, By::Broker | By::Gate) && duty.failed(now) {
-                    let reason = ended.reason.clone();
-                    let notice = Notice::SubscriptionLeftOut { filter, reason };
-                    self.first.push_back(Action::Tell(notice));
+                if ended.by != By::Line {
+                    self.subscriptions[nth].asked(since + SUBSCRIBE_PATIENCE);
                 }
                 up.ended.get_or_insert(ended);
             }
+            answer => self.subscription_answered(now, nth, answer),
         }
         self.end_if_ended(now, true);
+    }
+
+    fn subscribed_late(&mut self, now: Instant, filter: &str, result: Result<(), NotSubscribed>) {
+        let mut filters = self.rules.filters.iter().zip(&self.subscriptions);
+        if let Some(nth) = filters.position(|(one, duty)| one == filter && duty.is_open()) {
+            self.subscription_answered(now, nth, result);
+        }
+    }
+
+    fn subscription_answered(
+        &mut self,
+        now: Instant,
+        nth: usize,
+        answer: Result<(), NotSubscribed>,
+    ) {
+        let duty = &mut self.subscriptions[nth];
+        match answer {
+            Ok(()) => duty.done(),
+            Err(NotSubscribed::Refused(reason)) => {
+                duty.refused(now, duties::AGAIN, false);
+                let filter = self.rules.filters[nth].clone();
+                let notice = Notice::SubscriptionRefused { filter, reason };
+                self.first.push_back(Action::Tell(notice));
+            }
+            Err(NotSubscribed::Silent | NotSubscribed::Ended(_)) => {}
+        }
     }
 
     fn set_busy(&mut self, busy: Busy) {

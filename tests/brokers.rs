@@ -204,6 +204,46 @@ fn measurements_flow_whatever_the_broker_does_about_status_and_subscriptions() {
 }
 
 #[test]
+fn a_subscription_without_an_answer_delays_no_measurement() {
+    thread::scope(|scope| {
+        for version in ["5", "3.1.1"] {
+            scope.spawn(move || {
+                let (redis, broker) = (Redis::start(&[]), Scripted::start());
+                broker.on(Kind::Subscribe, Answer::Nothing);
+                redis.fill(1, 100);
+                let service = Service::of_device(&redis, broker.port, &[("MQTT_VERSION", version)]);
+                wait_until("it is connected", || broker.connects() == 1);
+                for last in (100..150).step_by(10) {
+                    // One after the other, so that each subscription meets measurements.
+                    let end = format!("({last}-0");
+                    let sent = || redis.cursor().as_ref() == Some(&end);
+                    let soon = holds_within(Duration::from_secs(5), sent);
+                    assert!(soon, "{version}, {last}: {:#?}", service.log());
+                    redis.fill(last + 1, 10);
+                }
+                redis.wait_for_cursor("(150-0");
+                wait_until("both are asked for", || broker.count(Kind::Subscribe) == 2);
+                // The answers come after all.
+                let packets = broker.packets();
+                let asked = packets.iter().filter(|one| one.kind == Kind::Subscribe);
+                asked.for_each(|asked| broker.send(&asked.answer(None)));
+                let level = packets[0].version;
+                let command = br#"{"command":"get_status"}"#;
+                broker.send(&message(level, REQUEST, command));
+                wait_until("a command is answered", || {
+                    broker.messages(RESPONSE).len() == 1
+                });
+                redis.fill(151, 10);
+                redis.wait_for_cursor("(160-0");
+                assert_arrived(&broker.ids(), &consecutive(1, 160));
+                assert_eq!(broker.connects(), 1);
+                assert_eq!(service.count_log("no commands"), 0);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_refused_subscription_is_tried_again_while_measurements_flow() {
     if !long() {
         return; // It takes a minute.

@@ -19,8 +19,10 @@ enum Standing {
     Wanted,
     /// Done on this connection.
     Done,
-    /// Asked for, and not answered on this connection.
-    Unanswered,
+    /// Asked for, and not answered on this connection yet. `due`: by then it should have been.
+    Asked {
+        due: Instant,
+    },
     /// Not before then; `across`: also not on another connection.
     NotBefore {
         at: Instant,
@@ -58,7 +60,7 @@ impl Duty {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         match self.standing {
             Standing::Wanted => Some(now),
-            Standing::Done | Standing::Unanswered => None,
+            Standing::Done | Standing::Asked { .. } => None,
             Standing::NotBefore { at, .. } => Some(at),
         }
     }
@@ -96,16 +98,27 @@ impl Duty {
         self.doubtful = true;
     }
 
-    /// No answer came. Whether that is the broker's doing shows when it answers something else.
-    pub fn unanswered(&mut self) {
-        self.standing = Standing::Unanswered;
+    /// It is not waited for any longer, and may still be answered. Whether silence is the broker's
+    /// doing shows when it answers something else after `due`.
+    pub fn asked(&mut self, due: Instant) {
+        self.standing = Standing::Asked { due };
         self.doubtful = true;
+    }
+
+    /// Asked for, and not answered yet.
+    pub fn is_open(&self) -> bool {
+        matches!(self.standing, Standing::Asked { .. })
+    }
+
+    /// Asked for a short while ago: what happens to the connection may be the answer.
+    pub fn may_be_answered(&self, now: Instant) -> bool {
+        matches!(self.standing, Standing::Asked { due } if now < due)
     }
 
     /// The broker has answered something else on this connection: it could have answered this,
     /// too. Whether the duty is left out from now on.
     pub fn broker_answers(&mut self, now: Instant) -> bool {
-        if self.standing != Standing::Unanswered {
+        if !self.is_open() || self.may_be_answered(now) {
             return false;
         }
         self.standing = Standing::NotBefore {
@@ -158,14 +171,16 @@ mod tests {
         let mut duty = Duty::default();
         for _ in 0..5 {
             duty.begins_again();
-            duty.unanswered();
+            duty.asked(now);
             assert_eq!(duty.due(now), None);
         }
         assert!(!duty.broker_answers(now));
         assert!(!duty.broker_answers(now), "it is counted once");
         duty.begins_again();
-        duty.unanswered();
-        assert!(duty.broker_answers(now));
+        duty.asked(now + AGAIN);
+        assert!(!duty.broker_answers(now), "the answer may still come");
+        assert!(duty.may_be_answered(now) && !duty.may_be_answered(now + AGAIN));
+        assert!(duty.broker_answers(now + AGAIN));
     }
 
     #[test]

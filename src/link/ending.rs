@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::duties::Duty;
 use super::messages::Origin;
 use super::notice::{Next, Notice};
 use super::{Action, Busy, Link, State, answer, not_sent};
@@ -57,11 +58,11 @@ impl Link {
     }
 
     pub(super) fn published(&mut self, now: Instant, mut result: Result<(), Undelivered>) {
+        let unclear = self.may_have_ended_for_something_else(now);
         let State::Up(up) = &mut self.state else {
             return;
         };
-        if let (Err(why), true) = (&mut result, up.unanswerable && up.ended.is_some()) {
-            // A reply of QoS 0 that was sent just before may be what the broker did not want.
+        if let (Err(why), true) = (&mut result, unclear) {
             why.cause = match why.cause {
                 Cause::Closed | Cause::TooLarge { .. } => Cause::Unclear,
                 cause => cause,
@@ -101,9 +102,19 @@ impl Link {
             Busy::Announcing => self.announced(now, result, ended_by),
             Busy::Latest => self.latest_published(now),
             Busy::Goodbye => return,
-            Busy::No | Busy::Subscribing(_) => {}
+            Busy::No | Busy::Subscribing { .. } => {}
         }
         self.end_if_ended(now, false);
+    }
+
+    /// A reply of QoS 0 or a subscription that was sent just before may be what the broker did not
+    /// want.
+    fn may_have_ended_for_something_else(&self, now: Instant) -> bool {
+        let State::Up(up) = &self.state else {
+            return false;
+        };
+        let asked = |duty: &Duty| duty.may_be_answered(now);
+        up.ended.is_some() && (up.unanswerable || self.subscriptions.iter().any(asked))
     }
 
     /// The broker has acknowledged a message: it is there, and it answers.
@@ -114,12 +125,19 @@ impl Link {
         self.latest.proven();
         self.retry.slow = 0;
         self.retry.backoff.outage_is_over();
-        for nth in 0..self.subscriptions.len() {
-            if self.subscriptions[nth].broker_answers(now) {
-                let filter = self.rules.filters[nth].clone();
-                let reason = "the broker did not answer".to_string();
-                let notice = Notice::SubscriptionLeftOut { filter, reason };
-                self.first.push_back(Action::Tell(notice));
+        let unanswered = |duty: &mut Duty| duty.broker_answers(now);
+        self.leave_out(unanswered, "the broker did not answer");
+    }
+
+    /// Tells of each subscription that is left out from now on.
+    fn leave_out(&mut self, mut is_left_out: impl FnMut(&mut Duty) -> bool, reason: &str) {
+        for (duty, filter) in self.subscriptions.iter_mut().zip(&self.rules.filters) {
+            if is_left_out(duty) {
+                self.first
+                    .push_back(Action::Tell(Notice::SubscriptionLeftOut {
+                        filter: filter.clone(),
+                        reason: reason.to_string(),
+                    }));
             }
         }
     }
@@ -176,6 +194,10 @@ impl Link {
         let Some(ended) = up.ended.take() else { return };
         let uptime = now.saturating_duration_since(up.since);
         self.return_measurements();
+        if matches!(ended.by, By::Broker | By::Gate) {
+            let blamed = |duty: &mut Duty| duty.may_be_answered(now) && duty.failed(now);
+            self.leave_out(blamed, &ended.reason);
+        }
         self.judge_gate(now, &ended, uptime);
         self.judge_latest(now, &ended);
         self.retry.backoff.connection_lasted(uptime);
@@ -219,16 +241,14 @@ impl Link {
             return;
         }
         self.retry.gate_ends = 0;
-        for nth in 0..self.subscriptions.len() {
-            if !self.subscriptions[nth].is_left_out(now) {
-                self.subscriptions[nth].leave_out(now);
-                self.first
-                    .push_back(Action::Tell(Notice::SubscriptionLeftOut {
-                        filter: self.rules.filters[nth].clone(),
-                        reason: ended.reason.clone(),
-                    }));
+        let wanted = |duty: &mut Duty| {
+            let wanted = !duty.is_left_out(now);
+            if wanted {
+                duty.leave_out(now);
             }
-        }
+            wanted
+        };
+        self.leave_out(wanted, &ended.reason);
     }
 
     /// A list that waits was meant for the connection that has ended.

@@ -17,8 +17,13 @@ pub enum Input {
         retains: bool,
     },
     NotConnected(NoConnection),
-    /// The answer to a subscription.
+    /// What became of a subscription within its time.
     Subscribed(Result<(), NotSubscribed>),
+    /// The answer to one that was not waited for any longer.
+    SubscribedLate {
+        filter: String,
+        result: Result<(), NotSubscribed>,
+    },
     /// What became of the message that was to be published.
     Published(Result<(), Undelivered>),
     /// The connection has ended.
@@ -68,7 +73,7 @@ pub enum Action {
     Show,
     /// Answered by `Connected` or `NotConnected`.
     Connect(Attempt),
-    /// Answered by `Subscribed`.
+    /// Answered by `Subscribed`. It is waited for only until a message is there to be offered.
     Subscribe {
         filter: String,
         patience: Duration,

@@ -521,6 +521,7 @@ fn a_subscription_without_an_answer_does_not_cost_the_connection() {
         world.connect(None);
         for _ in 0..2 {
             assert!(matches!(world.wait_for(5), Action::Subscribe { .. }));
+            world.pass(10);
             world.handle(Input::Subscribed(Err(NotSubscribed::Silent)));
         }
         assert!(matches!(world.wait_for(1), Action::Wait(_)));
@@ -546,6 +547,86 @@ fn behind_a_subscription_without_an_answer_a_measurement_goes_before_the_next_on
         world.handle(Input::Published(Ok(())));
     }
     assert!(matches!(world.next(), Action::Subscribe { .. }));
+}
+
+/// A connection on which a subscription is not waited for, because a measurement waits.
+fn with_open_subscription() -> World {
+    let mut world = World::new(rules());
+    world.connect(None);
+    match world.next() {
+        Action::Subscribe { patience, .. } => assert_eq!(patience.as_secs(), 10),
+        action => panic!("{action:?}"),
+    }
+    world.handle(Input::Subscribed(Err(NotSubscribed::Silent)));
+    world.offer(Origin::Measurements, 1);
+    world.published();
+    world
+}
+
+fn answered_late(result: Result<(), NotSubscribed>) -> Input {
+    Input::SubscribedLate {
+        filter: "all".into(),
+        result,
+    }
+}
+
+#[test]
+fn an_answer_to_a_subscription_may_come_behind_a_measurement() {
+    for refused in [false, true] {
+        let mut world = with_open_subscription();
+        world.handle(Input::Published(Ok(())));
+        world.offer(Origin::Measurements, 1);
+        // What waits already does not wait for the other one either.
+        match world.next() {
+            Action::Subscribe { patience, .. } => assert_eq!(patience, Duration::ZERO),
+            action => panic!("{action:?}"),
+        }
+        world.handle(Input::Subscribed(Ok(())));
+        world.published();
+        world.pass(9);
+        world.handle(answered_late(match refused {
+            false => Ok(()),
+            true => Err(NotSubscribed::Refused("no".into())),
+        }));
+        world.pass(9);
+        world.handle(Input::Published(Ok(())));
+        let again = matches!(world.wait_for(60), Action::Subscribe { .. });
+        assert_eq!(again, refused);
+        assert_eq!(
+            world.told.len(),
+            1 + usize::from(refused),
+            "{:?}",
+            world.told
+        );
+        // It is no answer to anything else.
+        world.handle(answered_late(Ok(())));
+        world.next();
+    }
+}
+
+#[test]
+fn an_end_that_may_answer_a_subscription_is_not_held_against_the_list_behind_it() {
+    for seconds in [9, 11] {
+        let mut world = with_open_subscription();
+        world.pass(seconds);
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.handle(undelivered(Cause::Closed));
+        world.connect(None);
+        let cause = if seconds < 10 {
+            Cause::Unclear
+        } else {
+            Cause::Closed
+        };
+        assert_eq!(world.answers, [(Origin::Measurements, Err(cause))]);
+        // The second time it is left out, if it was blamed.
+        assert!(matches!(world.wait_for(5), Action::Subscribe { .. }));
+        world.handle(Input::Subscribed(Err(NotSubscribed::Silent)));
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        let left_out =
+            world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. }));
+        assert_eq!(left_out, seconds < 10);
+    }
 }
 
 /// The newest measurement comes, the next one at the earliest a second later.

@@ -56,7 +56,7 @@ impl Link {
             let mut subscriptions = self.subscriptions.iter();
             let due = |duty: &Duty| is_due(self.after_measurements(duty, duty.due(now)));
             if let Some(nth) = subscriptions.position(due) {
-                return self.subscribe(nth);
+                return self.subscribe(now, nth);
             }
             if is_due(self.status_due(now)) {
                 if let Some(action) = self.announce(now) {
@@ -110,11 +110,15 @@ impl Link {
             .fold(idle, Instant::min)
     }
 
-    fn subscribe(&mut self, nth: usize) -> Action {
-        self.set_busy(Busy::Subscribing(nth));
+    /// What waits to be sent does not wait for the answer.
+    fn subscribe(&mut self, now: Instant, nth: usize) -> Action {
+        self.set_busy(Busy::Subscribing { nth, since: now });
         Action::Subscribe {
             filter: self.rules.filters[nth].clone(),
-            patience: SUBSCRIBE_PATIENCE,
+            patience: match self.outbox.is_idle() {
+                true => SUBSCRIBE_PATIENCE,
+                false => Duration::ZERO,
+            },
         }
     }
 

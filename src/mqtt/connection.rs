@@ -1,11 +1,12 @@
 //! An established connection: one message at a time, and what becomes of it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use paho::AsyncClient;
+use paho::{AsyncClient, ServerResponse};
 use paho_mqtt as paho;
 
 use super::library::{self, Registration};
@@ -24,6 +25,8 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// An end that comes so soon after a message is an answer to it, although not all of it had
 /// arrived: no slow line and no time-out is that fast.
 const PROMPTLY: Duration = Duration::from_millis(500);
+/// How often a message that waits to be sent is looked for while a subscription is unanswered.
+const SUBSCRIBE_SLICE: Duration = Duration::from_millis(20);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A client that is dropped with care.
@@ -49,6 +52,8 @@ pub struct Connection {
     protocol: Protocol,
     maximum_packet: Option<usize>,
     retains: bool,
+    /// Subscriptions that were not answered yet.
+    open: RefCell<Vec<(String, paho::SubscribeToken)>>,
 }
 
 impl Connection {
@@ -66,6 +71,7 @@ impl Connection {
             protocol,
             maximum_packet,
             retains,
+            open: RefCell::default(),
         }
     }
 
@@ -139,14 +145,13 @@ impl Connection {
     /// keeps the mark with which it was published.
     ///
     /// # Errors
-    /// Why it did not come about.
+    /// Why it did not come about. After `Silent` it still may; see `subscribed_late`.
     pub fn subscribe(
         &self,
         filter: &str,
         patience: Duration,
         mut give_up: impl FnMut() -> bool,
     ) -> Result<(), NotSubscribed> {
-        let refused = |words: &str| Err(NotSubscribed::Refused(words.into()));
         let mut token = if self.protocol == Protocol::V5 {
             let options =
                 paho::SubscribeOptions::new(false, true, paho::RetainHandling::DontSendRetained);
@@ -158,29 +163,44 @@ impl Connection {
         };
         let begun = Instant::now();
         loop {
-            match waiting::wait(&mut token, SLICE) {
-                Some(Ok(response)) => {
-                    let code = response.subscribe_response();
-                    return match code.is_some_and(|code| code >= 0x80) {
-                        true => refused("the broker refused it"),
-                        false => Ok(()),
-                    };
-                }
-                Some(Err(paho::Error::ReasonCode(code, _))) => return refused(&code.to_string()),
-                Some(Err(_)) => {
-                    return match self.await_end() {
-                        Some(ended) => Err(NotSubscribed::Ended(ended)),
-                        None => refused("the broker refused it"),
-                    };
-                }
-                None => {}
+            if let Some(answer) = waiting::wait(&mut token, SUBSCRIBE_SLICE.min(patience)) {
+                return self.subscription(answer);
             }
             if let Some(ended) = self.ended() {
                 return Err(NotSubscribed::Ended(ended.clone()));
             }
             if begun.elapsed() >= patience || give_up() {
+                let mut open = self.open.borrow_mut();
+                open.retain(|(one, _)| one != filter);
+                open.push((filter.to_string(), token));
                 return Err(NotSubscribed::Silent);
             }
+        }
+    }
+
+    /// The next answer to a subscription that was not waited for any longer, and its filter.
+    pub fn subscribed_late(&self) -> Option<(String, Result<(), NotSubscribed>)> {
+        let mut open = self.open.borrow_mut();
+        let answer = |(nth, (_, token)): (usize, &mut (_, _))| {
+            Some((nth, waiting::wait(token, Duration::ZERO)?))
+        };
+        let (nth, answer) = open.iter_mut().enumerate().find_map(answer)?;
+        let (filter, _) = open.remove(nth);
+        Some((filter, self.subscription(answer)))
+    }
+
+    fn subscription(&self, answer: paho::Result<ServerResponse>) -> Result<(), NotSubscribed> {
+        let refused = |words: &str| Err(NotSubscribed::Refused(words.into()));
+        match answer {
+            Ok(response) => match response.subscribe_response() {
+                Some(0x80..) => refused("the broker refused it"),
+                _ => Ok(()),
+            },
+            Err(paho::Error::ReasonCode(code, _)) => refused(&code.to_string()),
+            Err(_) => match self.await_end() {
+                Some(ended) => Err(NotSubscribed::Ended(ended)),
+                None => refused("the broker refused it"),
+            },
         }
     }
 

@@ -69,6 +69,7 @@ impl Publisher {
         let mut stopping = false;
         loop {
             self.line.pulse.beat();
+            self.feed_late();
             self.feed_end();
             self.feed_status();
             self.feed_letters();
@@ -87,8 +88,15 @@ impl Publisher {
     fn act(&mut self, action: Action) {
         let answer = match action {
             Action::Connect(attempt) => Some(self.line.connect(&attempt)),
-            Action::Subscribe { filter, patience } => self.line.subscribe(&filter, patience),
-            Action::Publish { message, patience } => self.line.publish(message, patience),
+            Action::Subscribe { filter, patience } => {
+                let waits = || self.channels.has_letters();
+                self.line.subscribe(&filter, patience, waits)
+            }
+            Action::Publish { message, patience } => {
+                let published = self.line.publish(message, patience);
+                self.feed_late();
+                published
+            }
             action => return self.pass_on(action),
         };
         self.feed_end();
@@ -124,6 +132,12 @@ impl Publisher {
 
     fn feed(&mut self, input: Input) {
         self.link.handle(Instant::now(), input);
+    }
+
+    fn feed_late(&mut self) {
+        while let Some(late) = self.line.subscribed_late() {
+            self.feed(late);
+        }
     }
 
     fn feed_end(&mut self) {
@@ -187,6 +201,10 @@ impl Publisher {
 }
 
 impl Channels {
+    fn has_letters(&self) -> bool {
+        !self.measurements.is_empty() || !self.commands.is_empty()
+    }
+
     fn letters(&self, origin: Origin) -> &Receiver<Letter> {
         match origin {
             Origin::Measurements => &self.measurements,

@@ -83,6 +83,7 @@ fn said(input: &Input) -> String {
         Input::Subscribed(Ok(())) => "subscribed".into(),
         Input::Subscribed(Err(NotSubscribed::Refused(_))) => "not subscribed: refused".into(),
         Input::Subscribed(Err(NotSubscribed::Silent)) => "not subscribed: silent".into(),
+        Input::SubscribedLate { filter, result } => format!("{filter} late: {result:?}"),
         Input::Subscribed(Err(NotSubscribed::Ended(ended))) => {
             format!("not subscribed: ended by {:?}", ended.by)
         }
@@ -212,6 +213,10 @@ impl Real {
             }
             false
         });
+        while let Some((filter, result)) = connection.subscribed_late() {
+            let late = Input::SubscribedLate { filter, result };
+            self.heard.push(said(&late));
+        }
         self.connection = Some(connection);
         Input::Published(result)
     }
@@ -273,7 +278,7 @@ impl Simulated {
                 let attempt = attempt(self.protocol, self.frozen);
                 self.world.connect(attempt);
             }
-            Do::Subscribe => self.world.subscribe(patience(self.frozen)),
+            Do::Subscribe => self.world.subscribe("all".into(), patience(self.frozen)),
             Do::Publish(bytes, deed) => {
                 let time = patience(self.frozen && deed.is_none());
                 self.world.publish(&list(bytes), time, true);
@@ -437,6 +442,15 @@ fn a_broker_that_is_frozen() {
         assert_eq!(heard[1..], ["not published: Silent { answers: false }"]);
         let steps = [Connect, Befalls(Frozen), Subscribe, Close, Connect];
         converse(protocol, Rules::default(), &steps);
+        let steps = [
+            Connect,
+            Befalls(Frozen),
+            Subscribe,
+            Befalls(Thawed),
+            Publish(100, None),
+        ];
+        let heard = converse(protocol, Rules::default(), &steps);
+        assert_eq!(heard[2..], ["all late: Ok(())", "published"]);
         let steps = [Connect, Befalls(Frozen), Ends];
         converse(protocol, Rules::default(), &steps);
     }

@@ -76,6 +76,9 @@ pub struct Client {
     pub operation: Option<Operation>,
     /// What there was no link for.
     pub heard: Vec<Input>,
+    /// Subscriptions on this connection that are not waited for any longer, and answers to them.
+    open: Vec<(u64, String)>,
+    late: Vec<Input>,
     /// Nothing overtakes on a connection.
     last_up: Option<Instant>,
     last_down: Option<Instant>,
@@ -98,7 +101,7 @@ pub struct Operation {
 
 pub enum Doing {
     Connecting(Attempt),
-    Subscribing,
+    Subscribing(String),
     Publishing {
         publication: Publication,
         patience: Duration,
@@ -191,9 +194,35 @@ impl World {
         });
     }
 
-    pub fn subscribe(&mut self, patience: Duration) {
-        let operation = self.begin(Doing::Subscribing, patience);
+    pub fn subscribe(&mut self, filter: String, patience: Duration) {
+        let operation = self.begin(Doing::Subscribing(filter), patience);
         self.send(Packet::Subscribe { operation });
+    }
+
+    /// A message that waits ends the wait for a subscription.
+    pub fn a_message_waits(&mut self) {
+        match self.client.operation.as_ref().map(|o| &o.doing) {
+            Some(Doing::Subscribing(_)) => self.subscription_stays_open(),
+            _ => self.publisher_runs(),
+        }
+    }
+
+    fn subscription_stays_open(&mut self) {
+        let operation = self.client.operation.take();
+        if let Some(Operation {
+            number,
+            doing: Doing::Subscribing(filter),
+        }) = operation
+        {
+            self.client.open.push((number, filter));
+        }
+        self.finish(Input::Subscribed(Err(NotSubscribed::Silent)));
+    }
+
+    pub fn take_in_late(&mut self) {
+        for input in std::mem::take(&mut self.client.late) {
+            self.link_takes(input);
+        }
     }
 
     fn send(&mut self, packet: Packet) {
@@ -309,13 +338,19 @@ impl World {
                 }
             }
             Reply::Subscribed(number, yes) => {
+                let result = if yes {
+                    Ok(())
+                } else {
+                    Err(NotSubscribed::Refused("0x87".into()))
+                };
                 if self.doing(number).is_some() {
-                    let result = if yes {
-                        Ok(())
-                    } else {
-                        Err(NotSubscribed::Refused("0x87".into()))
-                    };
-                    self.finish(Input::Subscribed(result));
+                    return self.finish(Input::Subscribed(result));
+                }
+                let mut open = self.client.open.iter();
+                if let Some(nth) = open.position(|(open, _)| *open == number) {
+                    let (_, filter) = self.client.open.remove(nth);
+                    let late = Input::SubscribedLate { filter, result };
+                    self.client.late.push(late);
                 }
             }
             Reply::Probed(number) => {
@@ -361,7 +396,7 @@ impl World {
                 let cause = if *written { cause } else { Cause::Lost };
                 self.not_published(cause, reason);
             }
-            Some(Doing::Subscribing) => {
+            Some(Doing::Subscribing(_)) => {
                 self.finish(Input::Subscribed(Err(NotSubscribed::Ended(ended))));
             }
             Some(Doing::Connecting(_)) => {}
@@ -379,9 +414,7 @@ impl World {
                 self.no_connection(NoConnectionKind::Unreachable);
             }
             Some(Doing::Connecting(_)) => self.no_connection(NoConnectionKind::Silent),
-            Some(Doing::Subscribing) => {
-                self.finish(Input::Subscribed(Err(NotSubscribed::Silent)));
-            }
+            Some(Doing::Subscribing(_)) => self.subscription_stays_open(),
             Some(Doing::Publishing {
                 probe: true,
                 probing,
@@ -404,6 +437,9 @@ impl World {
     /// Tells the link what became of what it wanted, after an end that came meanwhile.
     fn finish(&mut self, input: Input) {
         self.client.operation = None;
+        if matches!(input, Input::Published(_)) {
+            self.take_in_late();
+        }
         self.take_in_end();
         self.link_takes(input);
         self.publisher_runs();
@@ -448,6 +484,7 @@ impl World {
 
     /// The link gives the connection up.
     pub fn close(&mut self) {
+        (self.client.open, self.client.late) = (Vec::new(), Vec::new());
         if let Some(connection) = self.client.connection.take() {
             let at = self.now + self.latency();
             let at = self.client.last_up.map_or(at, |last| at.max(last));

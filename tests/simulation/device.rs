@@ -285,7 +285,7 @@ impl World {
                 let what = "a second list was handed over".to_string();
                 self.ledger.broken("4 one message in flight", what);
             }
-            self.publisher_runs();
+            self.a_message_waits();
         }
     }
 
@@ -302,7 +302,7 @@ impl World {
         if let Some(publisher) = &mut self.device.publisher {
             if publisher.commands.len() < 4 {
                 publisher.commands.push_back(letter);
-                self.publisher_runs();
+                self.a_message_waits();
             }
         }
     }
@@ -339,6 +339,7 @@ impl World {
             if self.client.operation.is_some() {
                 return;
             }
+            self.take_in_late();
             self.take_in_end();
             self.feed_link();
             let now = self.now;
@@ -379,7 +380,7 @@ impl World {
                 self.tell_poller(bridge::Input::LinkNoted);
             }
             Action::Connect(attempt) => self.connect(attempt),
-            Action::Subscribe { patience, .. } => self.subscribe(patience),
+            Action::Subscribe { filter, patience } => self.subscribe(filter, patience),
             Action::Publish { message, patience } => self.publish(&message, patience, true),
             Action::Close => self.close(),
             Action::Answer { origin, result } => {

@@ -293,12 +293,7 @@ impl World {
             },
         };
         self.watch.writes += 1;
-        if let Some(unseen) = self.watch.foreign.take().filter(|f| !f.obeyed) {
-            // Nobody has seen what stood there in between.
-            for (fact, (confirmed, skipped)) in self.ledger.facts.iter_mut().zip(unseen.before) {
-                (fact.confirmed, fact.skipped) = (fact.confirmed || confirmed, skipped);
-            }
-        }
+        self.nobody_has_seen_it();
         let facts = self.ledger.facts.iter();
         self.watch.foreign = Some(Foreign {
             nth: self.watch.writes,
@@ -385,7 +380,16 @@ impl World {
 
     /// What the device wants to store is there already: somebody else agrees with it.
     pub fn watch_same_cursor(&mut self) {
-        self.watch.foreign = None;
+        self.nobody_has_seen_it();
+    }
+
+    /// A foreign cursor that the device did not see changes nothing for it.
+    fn nobody_has_seen_it(&mut self) {
+        if let Some(unseen) = self.watch.foreign.take().filter(|f| !f.obeyed) {
+            for (fact, (confirmed, skipped)) in self.ledger.facts.iter_mut().zip(unseen.before) {
+                (fact.confirmed, fact.skipped) = (fact.confirmed || confirmed, skipped);
+            }
+        }
     }
 
     /// The device has stored its cursor.

@@ -42,10 +42,22 @@ impl Line {
         }
     }
 
-    pub fn subscribe(&self, filter: &str, patience: Duration) -> Option<Input> {
+    /// `waits`: there is a message to be sent.
+    pub fn subscribe(
+        &self,
+        filter: &str,
+        patience: Duration,
+        waits: impl Fn() -> bool,
+    ) -> Option<Input> {
         let connection = self.connection.as_ref()?;
-        let result = connection.subscribe(filter, patience, || self.is_over());
+        let result = connection.subscribe(filter, patience, || self.is_over() || waits());
         Some(Input::Subscribed(result))
+    }
+
+    /// An answer that was not waited for any longer.
+    pub fn subscribed_late(&self) -> Option<Input> {
+        let (filter, result) = self.connection.as_ref()?.subscribed_late()?;
+        Some(Input::SubscribedLate { filter, result })
     }
 
     pub fn publish(&self, message: Message, patience: Duration) -> Option<Input> {
