@@ -97,15 +97,15 @@ fuzz: setup
 	cd tests/fuzz && $(CARGO) +nightly fuzz run --fuzz-dir . gate target/found corpus/gate -- \
 		-max_total_time=$$(($(MINUTES) * 60)) -max_len=4096 -print_final_stats=1
 
-# The unit tests first, then the simulation for what they have missed. What the two find together
-# is to be 95 % at least; target/mutants/mutants.out/missed.txt says what is left.
-MUTANTS = $(CARGO) mutants --output target/mutants --timeout 60 --no-shuffle --cap-lints true \
-	$(if $(FILE),--file src/$(FILE),--file 'src/bridge*' --file 'src/bridge/**' --file 'src/link*' --file 'src/link/**')
+# The unit tests first, and the simulation where they have noticed nothing. What nothing has noticed is
+# printed, and stays in target/mutants/mutants.out/missed.txt; it is to be less than 5 %.
 mutants: setup
 	@command -v cargo-mutants > /dev/null || $(CARGO) install cargo-mutants --locked
-	@mkdir -p target/mutants && rm -rf target/mutants/mutants.out*
-	CARGO_PROFILE_DEV_DEBUG=0 $(MUTANTS) -- --lib || true
-	CARGO_PROFILE_DEV_DEBUG=0 SEEDS=$(or $(SEEDS),2000) $(MUTANTS) --iterate -- --test simulation every
+	@mkdir -p target/mutants
+	CARGO_TARGET_DIR="$(CURDIR)/target/mutants/build" CARGO_PROFILE_DEV_DEBUG=0 SEEDS=$(or $(SEEDS),2000) \
+		$(CARGO) mutants --output target/mutants --cap-lints true -C=--lib -C=--test=simulation \
+		$(if $(FILE),--file 'src/$(FILE)',$(foreach room,bridge link,--file 'src/$(room).rs' --file 'src/$(room)/**')) \
+		|| case $$? in 2 | 3) ;; *) exit 1 ;; esac
 
 # Only the C library is instrumented: it is what could break. Any report ends the process, and
 # with it the test. The runtime has to be the first of all libraries, which takes a linker of our own.

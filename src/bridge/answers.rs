@@ -334,3 +334,6 @@ fn stored_in_words(raw: &Raw) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

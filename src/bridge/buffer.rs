@@ -83,7 +83,7 @@ mod tests {
     fn each_limit_is_told_once_and_again_after_it_fell_clearly_below() {
         assert_eq!(told(&[10.0, 79.9, 81.0, 85.0, 96.0, 97.0]), [81.0, 96.0]);
         assert_eq!(told(&[96.0]), [96.0], "the warning is passed over");
-        assert_eq!(told(&[81.0, 79.0, 81.0, 75.1, 81.0]), [81.0]);
+        assert_eq!(told(&[81.0, 79.0, 81.0, 75.0, 81.0]), [81.0]);
         assert_eq!(told(&[81.0, 74.9, 81.0]), [81.0, 81.0]);
         assert_eq!(told(&[96.0, 91.0, 96.0, 89.9, 96.0]), [96.0, 96.0]);
         assert_eq!(told(&[96.0, 85.0, 10.0, 80.0]), [96.0, 80.0]);
@@ -100,6 +100,12 @@ mod tests {
             buffer.seen(minute(n), Some(50.0 + f64::from(n)));
         }
         assert_eq!(buffer.full_in.map(|time| time.as_secs() / 60), Some(30));
+        // Where it comes in leaps, it is the mean that counts.
+        let mut leaping = Buffer::default();
+        for n in 0..=20 {
+            leaping.seen(minute(n), Some(50.0 + f64::from(n / 4)));
+            assert!(n < 10 || leaping.full_in.is_some(), "minute {n}");
+        }
         // It stands still: after two spans nothing is left of the old rate.
         for n in 21..=31 {
             buffer.seen(minute(n), Some(70.0));
@@ -111,5 +117,21 @@ mod tests {
         // Without a limit there is nothing to fill.
         buffer.seen(minute(33), None);
         assert_eq!((buffer.used_percent, buffer.full_in), (None, None));
+    }
+
+    #[test]
+    fn what_fills_within_a_year_is_told_and_a_single_moment_has_no_rate() {
+        let begun = Instant::now();
+        let days = |days: u64| Duration::from_secs(86_400 * days);
+        for (rest, fills) in [(364, true), (366, false)] {
+            let mut buffer = Buffer::default();
+            buffer.seen(begun, Some(50.0));
+            buffer.seen(begun, Some(51.0));
+            assert_eq!(buffer.full_in, None);
+            let mut buffer = Buffer::default();
+            buffer.seen(begun, Some(50.0));
+            buffer.seen(begun + days(rest), Some(75.0));
+            assert_eq!(buffer.full_in.is_some(), fills, "in {rest} days");
+        }
     }
 }

@@ -149,13 +149,39 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_ten_seconds_apart() {
+        let (mut catch_up, begin) = (CatchUp::default(), Instant::now());
+        let lines = [0, 9, 10, 19, 20].map(|seconds| {
+            let mark = Mark {
+                at: begin + Duration::from_secs(seconds),
+                sent: 0,
+                left: None,
+            };
+            catch_up.tell(mark, Behind::Yes, None).len()
+        });
+        assert_eq!(lines, [0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn its_end_is_told_once() {
+        let (mut catch_up, at) = (CatchUp::default(), Instant::now());
+        let left = Some(0);
+        let mut tell = |behind| catch_up.tell(Mark { at, sent: 7, left }, behind, None);
+        assert_eq!(tell(Behind::No), []);
+        assert_eq!(tell(Behind::Yes), []);
+        assert_eq!(tell(Behind::Paused), []);
+        assert_eq!(tell(Behind::No), [Notice::CaughtUp(7)]);
+        assert_eq!(tell(Behind::No), []);
+    }
+
+    #[test]
     fn that_more_comes_in_than_may_be_sent_is_told_once() {
         let grows = |told: &[Notice]| {
             let grows = |notice: &&Notice| matches!(notice, Notice::TooSlow { .. });
             told.iter().filter(grows).count()
         };
         assert_eq!(grows(&caught_up(5, 100, 110, Some(10.0))), 1);
-        assert_eq!(grows(&caught_up(5, 100, 90, Some(10.0))), 0);
+        assert_eq!(grows(&caught_up(5, 100, 100, Some(10.0))), 0);
         assert_eq!(grows(&caught_up(5, 100, 110, None)), 0);
     }
 }

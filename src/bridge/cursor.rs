@@ -315,6 +315,40 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_is_known_when_it_is_understood_and_differs_by_its_text() {
+        let mut cursor = StoredCursor::default();
+        assert!(!cursor.is_known() && cursor.differs(&Raw::Missing));
+        cursor.state = CursorState::Adopting {
+            to: Cursor::Now,
+            at_start: true,
+        };
+        assert!(!cursor.is_known() && !cursor.differs(&Raw::Missing));
+        assert!(cursor.differs(&Raw::Text("$".into())));
+        for (state, foreign) in [(CursorState::Own, false), (CursorState::Foreign, true)] {
+            cursor.state = state;
+            assert!(cursor.is_known());
+            let save = cursor.to_save((id(1), None), None, (0, 0));
+            assert_eq!(save.foreign, foreign);
+        }
+    }
+
+    #[test]
+    fn poison_is_copied_in_its_order() {
+        let mut cursor = with_poison();
+        for ms in [2, 3] {
+            assert_eq!(cursor.next_copy().map(|poison| poison.id), Some(id(ms)));
+            cursor.copied();
+        }
+        assert_eq!(cursor.next_copy(), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_moment_is_due_then() {
+        let at = Instant::now();
+        assert_eq!(Pending::until(at).due_at(), Some(at));
+    }
+
+    #[test]
     fn people_see_the_cursor_as_it_is_stored() {
         let mut cursor = StoredCursor::default();
         assert_eq!(cursor.text(), "");

@@ -217,6 +217,8 @@ mod tests {
         latest.came(newest(3));
         assert_eq!(latest.hand_over(now, PAUSE), None);
         assert_eq!(latest.hand_over_due(now, PAUSE), Some(now + PAUSE));
+        latest.saw(now, stream(4));
+        assert_eq!(latest.read_due(now, PAUSE, false), None, "one waits");
         assert_eq!(latest.hand_over(now + PAUSE, PAUSE), Some(b"3".to_vec()));
     }
 

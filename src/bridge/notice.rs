@@ -363,3 +363,6 @@ impl Notice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,4 +234,108 @@ mod tests {
         overview.sent(&span);
         assert!(overview.shows(now + SHOW));
     }
+
+    fn view() -> View {
+        View {
+            enabled: true,
+            interval: Duration::ZERO,
+            last_id: String::new(),
+            backlog: None,
+            oldest: None,
+            counters: Counters::default(),
+            redis_used_percent: Some(50.0),
+            redis_full_in: None,
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_counted() {
+        let mut overview = Overview::default();
+        let span = Span {
+            first: StreamId::ZERO,
+            last: StreamId::ZERO,
+            count: 2,
+            bytes: 3,
+        };
+        overview.sent(&span);
+        overview.sent(&span);
+        let counters = overview.counters;
+        let sent = (counters.sent_messages, counters.sent_measurements);
+        assert_eq!((sent, counters.sent_bytes), ((2, 4), 6));
+    }
+
+    #[test]
+    fn times_and_fractions_that_run_are_no_change() {
+        let runs = View {
+            oldest: Some(StreamId::ZERO),
+            redis_used_percent: Some(50.4),
+            redis_full_in: Some(WRITE),
+            ..view()
+        };
+        assert!(!runs.differs(&view()));
+        let changed = View {
+            redis_used_percent: Some(51.0),
+            ..view()
+        };
+        assert!(changed.differs(&view()));
+    }
+
+    #[test]
+    fn a_change_is_written_after_five_seconds_and_a_sign_of_life_after_a_minute() {
+        let (mut overview, now) = (Overview::default(), Instant::now());
+        assert!(!overview.write_is_due(now, view), "nothing was looked at");
+        overview.looked(now, None);
+        assert!(overview.write_is_due(now, view));
+        overview.wrote(now, view());
+        let early = Duration::from_millis(1);
+        assert!(!overview.write_is_due(now + HEARTBEAT - early, view));
+        assert!(overview.write_is_due(now + HEARTBEAT, view));
+        let changed = || View {
+            enabled: false,
+            ..view()
+        };
+        assert!(!overview.write_is_due(now + WRITE - early, changed));
+        assert!(overview.write_is_due(now + WRITE, changed));
+        overview.touch();
+        assert!(!overview.write_is_due(now + WRITE - early, view));
+        assert!(overview.write_is_due(now + WRITE, view));
+        overview.forget_written();
+        assert!(!overview.write_is_due(now + HEARTBEAT, view));
+        assert_eq!(overview.look_due(now), now);
+    }
+
+    #[test]
+    fn at_the_end_everything_is_looked_at_and_written_once_more() {
+        let (mut overview, now) = (Overview::default(), Instant::now());
+        overview.looked(now, None);
+        overview.wrote(now, view());
+        overview.ends();
+        assert!(overview.last_look_is_due() && !overview.is_told_at_end());
+        overview.looked(now, None);
+        assert!(!overview.last_look_is_due() && !overview.is_told_at_end());
+        let ended = || View {
+            ended: true,
+            ..view()
+        };
+        assert!(overview.write_is_due(now, ended) && !overview.write_is_due(now, view));
+        overview.wrote(now, ended());
+        assert!(overview.is_told_at_end() && !overview.write_is_due(now, ended));
+    }
+
+    #[test]
+    fn a_catch_up_tells_what_is_left_and_ends_with_another_cursor() {
+        let (mut overview, now) = (Overview::default(), Instant::now());
+        overview.backlog = Some(Waiting::Exactly(5));
+        overview.tell_catch_up(now, Behind::Yes, None);
+        overview.tell_catch_up(now + HEARTBEAT, Behind::Yes, None);
+        let told = overview.notices.next(now);
+        assert!(matches!(
+            told,
+            Some(Notice::CatchingUp { left: Some(5), .. })
+        ));
+        overview.forget_catch_up();
+        overview.tell_catch_up(now + HEARTBEAT, Behind::No, None);
+        assert_eq!(overview.notices.next(now), None);
+    }
 }

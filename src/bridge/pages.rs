@@ -154,3 +154,6 @@ impl Bridge {
         self.overview.tell_catch_up(now, behind, limit);
     }
 }
+
+#[cfg(test)]
+mod tests;

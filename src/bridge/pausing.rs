@@ -151,3 +151,46 @@ impl Pausing {
         Some(wait)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_takes_nothing_is_waited_for() {
+        let (mut pausing, now) = (Pausing::new(0), Instant::now());
+        let wait = pausing.refused(now, Cause::Unwelcome, 0.5);
+        let wait = wait.expect("a wait");
+        assert_eq!(pausing.until(), Some(now + wait));
+        assert!(wait > Duration::ZERO && pausing.is_paused(now));
+        assert!(!pausing.is_paused(now + wait));
+    }
+
+    /// Whether the last one of so many refusals in a row leads to a pause; something else may come
+    /// before it.
+    fn pauses(refusals: u32, before: impl Fn(&mut Pausing, Instant)) -> bool {
+        let (mut pausing, now) = (Pausing::new(0), Instant::now());
+        for _ in 1..refusals {
+            assert_eq!(pausing.refused(now, Cause::Refused, 0.5), None);
+        }
+        before(&mut pausing, now);
+        let limit = None;
+        pausing
+            .refused(now, Cause::TooLarge { limit }, 0.5)
+            .is_some()
+    }
+
+    #[test]
+    fn a_long_row_of_refusals_is_the_fault_of_the_broker() {
+        assert!(pauses(MANY_REFUSED, |_, _| {}));
+        assert!(!pauses(MANY_REFUSED - 1, |_, _| {}));
+        assert!(!pauses(MANY_REFUSED, |pausing, _| pausing.accepted()));
+        let other = |cause| {
+            move |pausing: &mut Pausing, now| {
+                assert_eq!(pausing.refused(now, cause, 0.5), None);
+            }
+        };
+        assert!(pauses(MANY_REFUSED, other(Cause::NotSent)));
+        assert!(!pauses(MANY_REFUSED, other(Cause::Lost)));
+    }
+}

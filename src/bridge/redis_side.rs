@@ -175,6 +175,67 @@ impl RedisSide {
 mod tests {
     use super::*;
 
+    fn connected(now: Instant) -> RedisSide {
+        let mut redis = RedisSide::new(Jitter::new(1));
+        assert_eq!(redis.greeting(now), Some(Request::Connect));
+        redis.connected(now);
+        redis
+    }
+
+    #[test]
+    fn what_has_to_be_known_once_is_asked_for_first() {
+        let now = Instant::now();
+        let mut redis = connected(now);
+        assert_eq!(redis.greeting(now), Some(Request::Hazards));
+        redis.hazards_are_told();
+        assert_eq!(redis.greeting(now), Some(Request::Remember));
+        assert_eq!(redis.settings_due(now), now + REFUSED);
+        redis.remembered = Some(Remembered::default());
+        assert_eq!(redis.greeting(now), None);
+        assert_eq!(redis.settings_due(now), now);
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_is_tried_again_after_its_wait() {
+        let now = Instant::now();
+        let mut redis = connected(now);
+        let wait = redis.lost(now);
+        assert!(wait > Duration::ZERO && !redis.is_up());
+        assert_eq!(redis.due(now), now + wait);
+        let early = now + wait / 2;
+        assert_eq!(redis.greeting(early), None);
+        assert_eq!(redis.greeting(now + wait), Some(Request::Connect));
+    }
+
+    #[test]
+    fn what_is_refused_is_asked_for_again_after_a_second_and_told_once() {
+        let now = Instant::now();
+        let mut redis = connected(now);
+        assert!(redis.refused(now, "the stream", "no") && !redis.refused(now, "the stream", "no"));
+        assert_eq!(redis.greeting(now + REFUSED / 2), None);
+        assert_eq!(redis.greeting(now + REFUSED), Some(Request::Hazards));
+        redis.accepted();
+        assert_eq!(redis.refused_until, None);
+        assert!(redis.refused(now, "the stream", "no"));
+    }
+
+    #[test]
+    fn a_change_rests_for_a_moment() {
+        let now = Instant::now();
+        let mut redis = connected(now);
+        assert_eq!(redis.rests(now), None);
+        redis.obeys(now);
+        let until = now + REST;
+        assert_eq!(redis.rests(until - REST / 2), Some(until));
+        assert_eq!(redis.rests(until), None);
+    }
+
+    #[test]
+    fn the_age_of_redis_is_told_once() {
+        let mut redis = connected(Instant::now());
+        assert!(redis.is_news_that_redis_is_old() && !redis.is_news_that_redis_is_old());
+    }
+
     #[test]
     fn a_refused_status_is_told_once_and_holds_nothing_else_up() {
         let mut redis = RedisSide::new(Jitter::new(1));

@@ -159,3 +159,6 @@ impl Bridge {
         wait.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::delivery::{Poison, Progress, Span};
 use super::*;
 use crate::model::compression::Compression;
 use crate::model::failure::{Cause, Undelivered};
@@ -9,15 +10,17 @@ use crate::model::settings::{Raw, RawSettings};
 use crate::model::stream::{Copied, Extent, Remembered, Saved, Stream};
 use crate::model::stream_id::Cursor;
 
-struct Room {
-    bridge: Bridge,
-    now: Instant,
-    cursor: Raw,
-    interval: Raw,
+pub struct Room {
+    pub bridge: Bridge,
+    pub now: Instant,
+    pub cursor: Raw,
+    pub interval: Raw,
+    pub remembered: Remembered,
     /// What the next pages hold.
-    lists: VecDeque<Batch>,
+    pub lists: VecDeque<Batch>,
+    pub refuses: fn(&Request) -> bool,
+    pub told: Vec<Notice>,
     asked: Vec<Request>,
-    told: Vec<Notice>,
 }
 
 pub fn rules() -> Rules {
@@ -36,12 +39,12 @@ pub fn rules() -> Rules {
     }
 }
 
-fn id(ms: u64) -> StreamId {
+pub fn id(ms: u64) -> StreamId {
     StreamId::new(ms, 0)
 }
 
 /// A list of the measurements from `first` to `last`, one a millisecond.
-fn list(first: u64, last: u64, bytes: usize) -> Batch {
+pub fn list(first: u64, last: u64, bytes: usize) -> Batch {
     Batch {
         payload: vec![b'x'; bytes],
         first: id(first),
@@ -55,23 +58,30 @@ fn lost() -> Input {
 }
 
 impl Room {
-    /// Connected to Redis, with the cursor behind 1-0.
-    fn new(rules: Rules) -> Room {
-        let mut room = Room {
+    /// Before it has asked anything.
+    pub fn begins(rules: Rules) -> Room {
+        Room {
             bridge: Bridge::new(rules, 1),
             now: Instant::now(),
             cursor: Raw::Text(Cursor::written(id(1))),
             interval: Raw::Missing,
+            remembered: Remembered::default(),
             lists: VecDeque::new(),
-            asked: Vec::new(),
+            refuses: |_| false,
             told: Vec::new(),
-        };
+            asked: Vec::new(),
+        }
+    }
+
+    /// Connected to Redis, with the cursor behind 1-0.
+    pub fn new(rules: Rules) -> Room {
+        let mut room = Room::begins(rules);
         room.run();
         room
     }
 
     /// Connected to the broker, too, and this is the list that it hands over.
-    fn sending(rules: Rules, list: Batch) -> Room {
+    pub fn sending(rules: Rules, list: Batch) -> Room {
         let mut room = Room::new(rules);
         room.up(usize::MAX);
         room.lists.push_back(list);
@@ -79,20 +89,31 @@ impl Room {
         room
     }
 
-    fn up(&mut self, limit: usize) {
+    pub fn up(&mut self, limit: usize) {
         self.gets(Input::LinkUp { link: 1, limit });
     }
 
-    fn gets(&mut self, input: Input) {
+    pub fn gets(&mut self, input: Input) {
         self.bridge.handle(self.now, input);
     }
 
     /// Goes on until it waits for something else than Redis.
-    fn run(&mut self) -> Action {
+    pub fn run(&mut self) -> Action {
+        self.run_until(|_| false)
+    }
+
+    /// The same, or until it asks this, which stays without an answer.
+    pub fn run_until(&mut self, asks: fn(&Request) -> bool) -> Action {
         for _ in 0..1000 {
             match self.bridge.next(self.now) {
                 Action::Tell(notice) => self.told.push(notice),
                 Action::Show(_) => {}
+                Action::Ask(request) if asks(&request) => return Action::Ask(request),
+                Action::Ask(request) if (self.refuses)(&request) => {
+                    let refused = RedisFailure::Refused("no".into());
+                    self.asked.push(request);
+                    self.gets(Input::Redis(Err(refused)));
+                }
                 Action::Ask(request) => {
                     let answer = self.answer(&request);
                     self.asked.push(request);
@@ -108,8 +129,26 @@ impl Room {
     }
 
     /// What was asked since the last time.
-    fn asked(&mut self) -> Vec<Request> {
+    pub fn asked(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.asked)
+    }
+
+    pub fn settings(&self) -> RawSettings {
+        RawSettings {
+            enabled: Raw::Missing,
+            interval: self.interval.clone(),
+            last_id: self.cursor.clone(),
+        }
+    }
+
+    /// How many lines of this kind were told so far.
+    pub fn lines(&self, what: fn(&Notice) -> bool) -> usize {
+        self.told.iter().filter(|notice| what(notice)).count()
+    }
+
+    pub fn passes(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.run();
     }
 
     fn answer(&mut self, request: &Request) -> Option<Answer> {
@@ -120,15 +159,11 @@ impl Room {
             first: Some(id(1)),
             deleted: StreamId::ZERO,
         });
-        let settings = RawSettings {
-            enabled: Raw::Missing,
-            interval: self.interval.clone(),
-            last_id: self.cursor.clone(),
-        };
+        let settings = self.settings();
         Some(match request {
             Request::Connect | Request::NoteAccount(_) | Request::WriteStatus(_) => Answer::Done,
             Request::Hazards => Answer::Hazards(Vec::new()),
-            Request::Remember => Answer::Remembered(Remembered::default()),
+            Request::Remember => Answer::Remembered(self.remembered.clone()),
             Request::Settings => Answer::Settings(settings),
             Request::Await { .. } | Request::Newest => return None,
             Request::Page { .. } => {
@@ -446,4 +481,53 @@ fn one_that_is_refused_and_has_nothing_behind_it_is_tried_again_slowly() {
     }
     assert!(room.now >= begun + Duration::from_secs(8));
     assert_eq!(told(&room), 1);
+
+#[test]
+fn a_wait_for_what_is_due_in_a_moment_is_not_shorter_either() {
+    let mut room = Room::new(rules());
+    let wait = room.wait();
+    room.now += wait - SHORTEST_WAIT / 2;
+    assert_eq!(room.wait(), SHORTEST_WAIT);
+}
+
+#[test]
+fn nothing_more_is_sent_while_too_much_poison_waits_for_its_copy() {
+    for (count, sends) in [(MAX_UNCOPIED - 1, true), (MAX_UNCOPIED, false)] {
+        let mut room = Room::new(rules());
+        room.up(usize::MAX);
+        poisoned(&mut room, count);
+        assert_eq!(room.bridge.sending(room.now), sends, "{count}");
+    }
+}
+
+/// So many measurements behind 1-0 have turned out to be poison.
+pub fn poisoned(room: &mut Room, count: usize) {
+    let poison = |nth| Poison {
+        id: StreamId::new(1, 1 + nth as u64),
+        reason: "why".into(),
+    };
+    let progress = Progress {
+        before: id(1),
+        poison: (0..count).map(poison).collect(),
+        sent: Span {
+            first: id(2),
+            last: id(2),
+            count: 1,
+            bytes: 1,
+        },
+    };
+    room.bridge.cursor.progressed(&progress, None);
+}
+
+#[test]
+fn the_end_waits_for_a_cursor_that_redis_refuses_at_first() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.refuses = |request| matches!(request, Request::Save(_));
+    room.gets(Input::Delivered(Ok(())));
+    room.gets(Input::Stop);
+    assert!(matches!(room.run(), Action::Wait(_)));
+    room.refuses = |_| false;
+    room.now += Duration::from_secs(1);
+    assert!(matches!(room.run(), Action::Done));
+    assert_eq!(room.cursor, Raw::Text("(3-0".into()));
 }

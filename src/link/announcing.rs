@@ -150,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn without_a_will_the_status_goes_out_unless_that_is_why() {
+        let now = Instant::now();
+        let mut announcing = Announcing {
+            latest: announcement("a"),
+            ..Announcing::default()
+        };
+        announcing.begins_again(now, false);
+        assert_eq!(announcing.due(now), Some(now));
+    }
+
+    #[test]
     fn a_will_that_is_refused_twice_is_left_out_for_an_hour_with_the_status() {
         let now = Instant::now();
         let mut announcing = Announcing {

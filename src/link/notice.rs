@@ -180,3 +180,20 @@ pub fn catalogue(mark: &str) -> Vec<Notice> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_notice_has_words() {
+        let notices = catalogue("mark");
+        assert_eq!(notices.len(), 9);
+        for notice in notices {
+            assert!(notice.to_string().len() > 10, "{notice:?}");
+        }
+        for next in [Next::After(Duration::ZERO), Next::Version(Protocol::V5)] {
+            assert!(next.to_string().contains("next"));
+        }
+    }
+}

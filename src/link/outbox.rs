@@ -179,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn measurements_wait_until_they_are_taken() {
+        let mut outbox = Outbox::default();
+        outbox.put(Origin::Commands, letter());
+        assert!(!outbox.has_measurements());
+        outbox.put(Origin::Measurements, letter());
+        assert!(outbox.has_measurements());
+        outbox.take_from(Origin::Measurements);
+        assert!(!outbox.has_measurements());
+    }
+
+    #[test]
     fn it_is_closed_when_nothing_waits_and_nothing_will_come() {
         let mut outbox = Outbox::default();
         outbox.close(Origin::Measurements);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::compression::Compression;
 use crate::model::connection::{NoConnection, NoConnectionKind};
+use crate::model::packet::packet_size;
 
 /// A link with the time of its world.
 struct World {
@@ -199,6 +200,24 @@ fn a_broker_without_a_limit_takes_lists_of_any_size() {
     world.connect(None);
     world.next();
     assert_eq!(world.ups, [(1, usize::MAX)]);
+}
+
+#[test]
+fn the_limit_of_a_list_leaves_room_for_what_tells_how_it_is_packed() {
+    let compression = Compression::Gzip;
+    let mut world = World::new(Rules {
+        compression,
+        ..rules()
+    });
+    world.connect(Some(1000));
+    world.next();
+    let list = Message {
+        compression,
+        ..Message::list(VALUES, Vec::new())
+    };
+    let limit = largest_payload(&list, Protocol::V5, 1000).unwrap();
+    assert!(limit < payload_within(1000, VALUES));
+    assert_eq!(world.ups, [(1, limit)]);
 }
 
 #[test]
@@ -1049,4 +1068,126 @@ fn a_subscription_that_cost_a_connection_waits_two_seconds_for_a_measurement() {
     assert!(matches!(world.next(), Action::Subscribe { filter, .. } if filter == "mine"));
     world.handle(Input::Subscribed(Ok(())));
     assert!(matches!(world.next(), Action::Wait(until) if until == since + PRECEDENCE));
+}
+
+#[test]
+fn a_status_larger_than_the_broker_takes_is_not_published() {
+    let bytes = packet_size(&Message::status("status", b"online".to_vec()), Protocol::V5);
+    for (maximum, goes) in [(bytes - 1, false), (bytes, true), (bytes + 1, true)] {
+        let mut world = World::new(with_status());
+        world.handle(status("a"));
+        world.connect(Some(maximum));
+        world.subscribe_all();
+        assert_eq!(matches!(world.next(), Action::Publish { .. }), goes);
+    }
+}
+
+#[test]
+fn a_status_that_is_left_out_has_no_goodbye_either() {
+    let mut world = World::new(with_status());
+    world.handle(status("a"));
+    world.connect(None);
+    world.subscribe_all();
+    world.published();
+    world.handle(undelivered(Cause::Unwelcome));
+    for input in [
+        Input::Stop,
+        Input::Closed(Origin::Measurements),
+        Input::Closed(Origin::Commands),
+    ] {
+        world.handle(input);
+    }
+    assert!(matches!(world.next(), Action::Done));
+}
+
+#[test]
+fn only_where_a_message_has_ended_the_connection_the_next_attempt_comes_soon() {
+    let longest = |by, busy: bool| {
+        let mut world = World::connected(rules());
+        let mut longest = Duration::ZERO;
+        for _ in 0..20 {
+            if busy {
+                world.offer(Origin::Measurements, 1);
+                world.published();
+            }
+            world.handle(Input::Ended(broken(by)));
+            if busy {
+                world.handle(undelivered(Cause::Closed));
+            }
+            let ended = world.now;
+            world.connect(None);
+            longest = longest.max(world.now - ended);
+            world.subscribe_all();
+        }
+        longest
+    };
+    let soon = Duration::from_secs(4);
+    assert!(longest(By::Broker, true) <= soon);
+    assert!(longest(By::Line, true) > soon);
+    assert!(longest(By::Broker, false) > soon && longest(By::Line, false) > soon);
+}
+
+#[test]
+fn a_broker_that_keeps_nothing_gets_no_newest_measurement_and_that_is_told_once() {
+    let mut world = World::new(rules());
+    world.attempt();
+    world.handle(Input::Connected {
+        maximum_packet: None,
+        retains: false,
+    });
+    world.subscribe_all();
+    for _ in 0..2 {
+        offer_latest(&mut world);
+        assert!(matches!(world.wait_for(5), Action::Wait(_)));
+    }
+    let told = |notice: &&Notice| matches!(notice, Notice::NoLatest { .. });
+    assert_eq!(world.told.iter().filter(told).count(), 1);
+}
+
+#[test]
+fn a_newest_measurement_is_meant_for_its_connection_and_rests_on_that_only() {
+    let offer = |world: &mut World, link| {
+        let mut letter = letter("latest", 1, Some(link));
+        letter.message = Message::latest("latest", vec![0]);
+        world.handle(Input::Latest(letter, Duration::from_secs(1000)));
+    };
+    let mut world = World::connected(rules());
+    offer(&mut world, 7);
+    assert!(world.waits());
+    for link in 1..3 {
+        offer(&mut world, link);
+        assert_eq!(world.published().0.topic, "latest");
+        world.handle(Input::Published(Ok(())));
+        offer(&mut world, link);
+        assert!(world.waits());
+        world.handle(Input::Ended(broken(By::Line)));
+        world.connect(None);
+        world.subscribe_all();
+    }
+}
+
+#[test]
+fn an_end_behind_an_acknowledgement_is_not_the_fault_of_the_newest_measurement() {
+    let mut world = World::connected(rules());
+    for _ in 0..4 {
+        offer_latest(&mut world);
+        assert_eq!(world.published().0.topic, "latest");
+        world.handle(Input::Published(Ok(())));
+        world.offer(Origin::Measurements, 1);
+        world.published();
+        world.handle(Input::Published(Ok(())));
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        world.subscribe_all();
+    }
+    assert!(!world.has_told(|notice| matches!(notice, Notice::NoLatest { .. })));
+}
+
+#[test]
+fn at_the_end_nothing_is_waited_for_that_is_not_done_any_more() {
+    let mut world = World::new(rules());
+    world.connect(None);
+    world.handle(Input::Stop);
+    let now = world.now;
+    assert!(matches!(world.next(), Action::Wait(until) if until > now));
 }

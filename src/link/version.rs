@@ -130,9 +130,12 @@ mod tests {
         assert_eq!(version.next(now), Protocol::V311);
         assert!(version.worked());
         assert!(!version.failed(now, Closed) && !version.failed(now, Unreachable));
-        let almost = now + REMEMBERED - Duration::from_secs(1);
+        let almost = now + Duration::from_secs(86_399);
         assert_eq!(version.next(almost), Protocol::V311);
-        assert_eq!(version.next(now + REMEMBERED), Protocol::V5);
+        assert_eq!(
+            version.next(now + Duration::from_secs(86_400)),
+            Protocol::V5
+        );
     }
 
     #[test]

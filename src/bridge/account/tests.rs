@@ -310,3 +310,102 @@ fn what_was_confirmed_is_no_loss_unless_redis_has_forgotten_it() {
         assert_eq!(account.look(&gone), Finding::Gone(lost));
     }
 }
+
+#[test]
+fn counts_that_are_set_are_no_loss_whatever_was_deleted_of_what_was_sent() {
+    for deleted in [50, 100] {
+        let mut account = account(100);
+        let of = |added| Extent {
+            deleted: id(deleted),
+            ..extent(added, 99, 1, 100)
+        };
+        let look = |added| view(of(added), 100, 0, 0, true);
+        assert_eq!(account.look(&look(100)), Finding::Nothing);
+        // Nothing of what is ahead was dropped.
+        assert_eq!(account.dropped(20, 20), 0);
+        assert_eq!(account.look(&look(150)), Finding::Nothing, "{deleted}");
+        assert_eq!(account.accounted(), Some(150));
+    }
+}
+
+#[test]
+fn counts_that_are_set_are_no_loss_where_something_new_waits() {
+    let mut account = account(100);
+    account.look(&view(extent(100, 100, 1, 100), 100, 0, 0, true));
+    let more = view(extent(151, 101, 1, 101), 100, 0, 1, true);
+    assert_eq!(account.look(&more), Finding::Nothing);
+}
+
+#[test]
+fn of_an_empty_stream_the_ids_show_whether_something_was_there() {
+    // Only the counts were set, or as many were added and removed.
+    for (newest, found) in [(100, Finding::Nothing), (150, Finding::Lost(50))] {
+        let mut account = account(100);
+        account.look(&view(extent(100, 0, 0, 100), 100, 0, 0, true));
+        let empty = view(extent(150, 0, 0, newest), 100, 0, 0, true);
+        assert_eq!(account.look(&empty), found);
+    }
+    let mut account = account(100);
+    account.look(&view(extent(130, 130, 1, 130), 100, 0, 30, true));
+    let emptied = view(extent(130, 0, 0, 130), 100, 0, 0, true);
+    assert_eq!(account.look(&emptied), Finding::Lost(30));
+}
+
+#[test]
+fn an_empty_stream_that_a_consumer_group_has_made_takes_what_waited_along() {
+    let mut account = account(100);
+    account.look(&view(extent(130, 130, 1, 130), 100, 0, 30, true));
+    let empty = view(extent(0, 0, 0, 0), 100, 0, 0, true);
+    assert_eq!(account.look(&empty), Finding::Gone(30));
+}
+
+#[test]
+fn another_stream_shows_by_its_ids_or_by_its_counts() {
+    let mut account = Account::default();
+    assert!(!account.is_another(Stream::Absent));
+    account.saw(&extent(120, 111, 10, 120));
+    assert!(account.is_another(Stream::Absent));
+    let is_another = |extent| account.is_another(Stream::Present(extent));
+    assert!(!is_another(extent(120, 111, 10, 120)) && !is_another(extent(130, 121, 10, 130)));
+    assert!(is_another(extent(119, 110, 10, 120)), "fewer were added");
+    assert!(is_another(extent(130, 122, 10, 130)), "fewer were removed");
+    let uncounted = |first, newest| Extent {
+        added: None,
+        ..extent(0, 100, first, newest)
+    };
+    account.saw(&uncounted(10, 120));
+    let is_another = |extent| account.is_another(Stream::Present(extent));
+    assert!(is_another(uncounted(9, 120)) && is_another(uncounted(20, 110)));
+    assert!(!is_another(uncounted(10, 110)), "only the last ID was set");
+}
+
+#[test]
+fn what_was_passed_and_not_delivered_is_lost_with_the_stream() {
+    for (distrusted, lost) in [(false, 20), (true, 30)] {
+        let mut account = account(100);
+        account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
+        account.stored(Some(100));
+        account.passed(10);
+        if distrusted {
+            account.distrust();
+        }
+        account.resume(Some(100), account.seen());
+        let gone = View {
+            stream: Stream::Absent,
+            place: id(100),
+            ahead: 0,
+            page: 0,
+            at_end: true,
+        };
+        assert_eq!(account.look(&gone), Finding::Gone(lost));
+    }
+}
+
+#[test]
+fn what_was_counted_keeps_the_last_look() {
+    let mut account = Account::default();
+    account.saw(&extent(130, 130, 1, 130));
+    account.counted(100);
+    assert_eq!(account.accounted(), Some(100));
+    assert_eq!(account.seen(), Some(extent(130, 130, 1, 130)));
+}

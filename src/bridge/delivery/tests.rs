@@ -352,6 +352,35 @@ fn a_rewind_forgets_what_is_in_flight_and_what_is_held_back() {
     assert!(!delivery.in_flight());
 }
 
+#[test]
+fn a_broker_with_another_limit_begins_anew() {
+    for (limit, count) in [(usize::MAX, 1), (5000, FULL.max_count)] {
+        let mut delivery = Delivery::new(id(0), 1);
+        fail(&mut delivery, Cause::Refused);
+        delivery.connected(limit);
+        assert_eq!(delivery.limits(FULL).max_count, count);
+    }
+}
+
+#[test]
+fn closes_on_another_measurement_do_not_add_up() {
+    let mut delivery = Delivery::new(id(0), 1);
+    for _ in 1..CLOSES {
+        fail(&mut delivery, Cause::Closed);
+    }
+    delivery.hand_over_probe();
+    delivery.probed(Ok(()));
+    // The first one was deleted from the stream meanwhile.
+    delivery.hand_over(Span {
+        first: id(2),
+        last: id(2),
+        count: 1,
+        bytes: 100,
+    });
+    delivery.failed(Cause::Closed, "why");
+    assert_eq!(delivery.unconfirmed(), 0);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Confirm,

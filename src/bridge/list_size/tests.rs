@@ -139,3 +139,34 @@ fn after_a_calm_time_the_ceiling_is_forgotten() {
     }
     assert_eq!(size.patience, MAX_PATIENCE);
 }
+
+#[test]
+fn a_limit_above_what_was_refused_leads_below_that_all_the_same() {
+    let mut size = ListSize::new(FULL);
+    let limit = Some(FULL + 1000);
+    size.failed(span(FULL), Hint::Named { limit });
+    assert_eq!(size.allowed(), FULL - 1);
+}
+
+#[test]
+fn closes_at_nearly_the_same_size_point_to_a_limit() {
+    let cases = [(499, false), (500, true), (1250, true), (1251, false)];
+    for (bytes, same) in cases {
+        let mut size = ListSize::new(FULL);
+        size.closed_at = Some(1000);
+        size.failed(span(bytes), Hint::PerhapsClosed);
+        size.failed(span(bytes), Hint::PerhapsClosed);
+        assert_eq!(size.patience > PATIENCE, same, "{bytes}");
+    }
+}
+
+#[test]
+fn sizes_stay_at_three_quarters_of_what_failed() {
+    for (allowed, next) in [(15_000, 30_000), (15_001, 15_001)] {
+        let mut size = ListSize::new(FULL);
+        size.allowed = allowed;
+        size.set_ceiling(40_000);
+        size.confirmed(true);
+        assert_eq!(size.allowed(), next);
+    }
+}
