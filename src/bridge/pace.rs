@@ -56,7 +56,7 @@ impl Pace {
 
     /// Bytes a second, where it is this that holds measurements up.
     pub fn limit(&self) -> Option<f64> {
-        (self.rate > 0 && self.free_at.is_some()).then_some(self.rate as f64)
+        self.free_at.map(|_| self.rate as f64)
     }
 }
 

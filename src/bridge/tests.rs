@@ -531,3 +531,139 @@ fn the_end_waits_for_a_cursor_that_redis_refuses_at_first() {
     assert!(matches!(room.run(), Action::Done));
     assert_eq!(room.cursor, Raw::Text("(3-0".into()));
 }
+
+#[test]
+fn a_cursor_that_is_stored_is_the_own_one_from_then_on() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.gets(Input::Delivered(Ok(())));
+    room.asked();
+    room.run();
+    let asked = room.asked();
+    assert!(matches!(&asked[0], Request::Save(save) if !save.foreign));
+}
+
+#[test]
+fn what_is_refused_is_asked_for_again_after_a_second_and_not_before() {
+    let mut room = Room::new(rules());
+    let looks = |room: &mut Room| {
+        let look = |request: &&Request| matches!(request, Request::Look { .. });
+        room.asked().iter().filter(look).count()
+    };
+    assert!(looks(&mut room) > 0);
+    room.refuses = |request| matches!(request, Request::Look { .. });
+    room.now += Duration::from_secs(5);
+    assert!(room.wait() > SHORTEST_WAIT);
+    assert_eq!(looks(&mut room), 1);
+    room.now += Duration::from_millis(999);
+    room.wait();
+    assert_eq!(looks(&mut room), 0);
+    room.refuses = |_| false;
+    room.now += Duration::from_millis(1);
+    room.wait();
+    assert_eq!(looks(&mut room), 1);
+}
+
+#[test]
+fn it_wakes_up_when_a_pause_ends_and_not_for_one_that_has() {
+    let mut room = Room::new(rules());
+    let wait = room.wait();
+    for millis in [0, 100] {
+        let length = Duration::from_millis(millis);
+        let until = room.now + length;
+        room.bridge.pausing.pause = Pause::Refused { until };
+        let expected = if length.is_zero() { wait } else { length };
+        assert_eq!(room.wait(), expected);
+    }
+    room.now += Duration::from_millis(200);
+    assert!(room.wait() > SHORTEST_WAIT);
+}
+
+#[test]
+fn it_wakes_up_for_the_next_round_only_where_there_is_one() {
+    let interval = Duration::from_millis(100);
+    let rules = Rules {
+        interval,
+        ..rules()
+    };
+    let mut room = Room::new(rules.clone());
+    assert!(room.wait() > interval, "there is no broker");
+    room.up(usize::MAX);
+    assert_eq!(room.wait(), interval);
+    let mut room = Room::new(rules);
+    room.interval = Raw::Text("0".into());
+    room.up(usize::MAX);
+    room.now += Duration::from_secs(1);
+    let Action::Ask(Request::Await { patience, .. }) = room.run() else {
+        panic!("it does not wait for a measurement");
+    };
+    assert!(patience > interval);
+}
+
+#[test]
+fn no_measurement_is_waited_for_while_a_list_is_in_flight() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.interval = Raw::Text("0".into());
+    room.now += Duration::from_secs(1);
+    assert!(room.wait() > SHORTEST_WAIT);
+    assert!(room.bridge.pushes());
+}
+
+/// The newest measurement is published, too, and was asked for.
+fn with_latest() -> Room {
+    let mut room = Room::new(Rules {
+        latest: true,
+        ..rules()
+    });
+    room.up(usize::MAX);
+    assert!(matches!(room.run(), Action::Ask(Request::Newest)));
+    room
+}
+
+#[test]
+fn a_newest_measurement_that_is_too_large_is_told_once() {
+    let too_large = || Newest {
+        id: id(9),
+        payload: None,
+    };
+    for asked in [true, false] {
+        let mut room = with_latest();
+        let newest = Some(too_large()).filter(|_| asked);
+        room.gets(Input::Redis(Ok(Answer::Newest(newest))));
+        room.bridge.page_ends_with(Some(too_large()));
+        room.bridge.page_ends_with(Some(too_large()));
+        room.run();
+        let told = |notice: &Notice| *notice == Notice::LatestTooLarge(id(9));
+        assert_eq!(room.lines(told), 1);
+    }
+}
+
+#[test]
+fn it_wakes_up_when_the_next_newest_measurement_may_go() {
+    let mut room = with_latest();
+    let newest = |ms| {
+        Some(Newest {
+            id: id(ms),
+            payload: Some(b"{}".to_vec()),
+        })
+    };
+    room.gets(Input::Redis(Ok(Answer::Newest(newest(9)))));
+    assert!(matches!(room.run(), Action::PublishLatest { .. }));
+    room.run();
+    room.bridge.page_ends_with(newest(10));
+    room.now += Duration::from_millis(800);
+    room.bridge.reading.round_began = Some(room.now);
+    assert_eq!(room.wait(), Duration::from_millis(200));
+}
+
+#[test]
+fn a_list_waits_for_the_rate_of_a_catch_up() {
+    let mut room = Room::new(Rules {
+        catch_up: 100,
+        ..rules()
+    });
+    room.bridge.pausing.pace.sent(room.now, 1000, true);
+    room.up(usize::MAX);
+    room.lists.push_back(list(2, 3, 100));
+    room.wait();
+    assert!(room.bridge.reading.list.is_some());
+}

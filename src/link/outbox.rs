@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(reply(&mut outbox, now), None, "it is their turn");
         assert_eq!(reply(&mut outbox, now), Some(now + TURN));
         assert_eq!(reply(&mut outbox, now + TURN), None, "it has waited");
+        reply(&mut outbox, now + FLOWING - TURN / 2);
         assert_eq!(reply(&mut outbox, now + FLOWING), None, "nothing flows");
     }
 

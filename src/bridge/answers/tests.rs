@@ -247,3 +247,20 @@ fn what_the_key_holds_is_told_in_words() {
         assert_eq!(stored_in_words(&raw), expected);
     }
 }
+
+#[test]
+fn a_cursor_that_was_not_stored_is_tried_again_or_obeyed() {
+    for (key, tried_again) in [("nonsense", true), ("(9-0", false)] {
+        let mut room = Room::sending(rules(), list(2, 3, 100));
+        room.passes(1);
+        room.gets(Input::Delivered(Ok(())));
+        room.run_until(|request| matches!(request, Request::Save(_)));
+        // It was unusable already when it was looked at.
+        room.bridge.cursor.raw = text("nonsense");
+        let foreign = Answer::Saved(Saved::Foreign(text(key)));
+        room.gets(Input::Redis(Ok(foreign)));
+        let cursor = &room.bridge.cursor;
+        assert_eq!(cursor.save.due_at().is_some(), tried_again, "{key}");
+        assert_eq!(cursor.is_known(), tried_again, "{key}");
+    }
+}

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::super::tests::rules;
+use super::super::tests::{Room, list, poisoned, rules};
 use super::super::{Action, Answer, Input, Look, Page, RedisFailure, Rules};
 use super::*;
 use crate::model::measurement::Batch;
@@ -144,4 +144,223 @@ fn what_cannot_be_asked_for_is_not_waited_for() {
         world.runs();
         assert!(world.waits > world.now + INTERVAL / 100);
     }
+}
+
+fn id(ms: u64) -> StreamId {
+    StreamId::new(ms, 0)
+}
+
+/// Five of eight that were ever added, from 10-0 to 20-0.
+fn present() -> Extent {
+    Extent {
+        newest: id(20),
+        length: 5,
+        added: Some(8),
+        first: Some(id(10)),
+        deleted: StreamId::ZERO,
+    }
+}
+
+#[test]
+fn the_account_begins_with_what_the_numbers_show_or_is_counted() {
+    let emptied = Extent {
+        length: 0,
+        first: None,
+        ..present()
+    };
+    let (full, emptied) = (Stream::Present(present()), Stream::Present(emptied));
+    for (stream, place, accounted, counts) in [
+        (Stream::Absent, StreamId::ZERO, Some(0), false),
+        (Stream::Absent, id(5), None, false),
+        (full, id(5), Some(3), false),
+        (full, id(10), None, true),
+        (full, id(19), None, true),
+        (full, id(20), Some(8), false),
+        (full, id(25), None, false),
+        (emptied, id(20), Some(8), false),
+        (emptied, id(25), None, false),
+    ] {
+        let mut bridge = Bridge::new(rules(), 1);
+        bridge.begin_account(stream, place);
+        assert_eq!(bridge.account.accounted(), accounted, "{place}");
+        assert_eq!(bridge.counting.is_some(), counts, "{place}");
+    }
+}
+
+#[test]
+fn what_lies_behind_the_cursor_is_counted_to_its_end_while_others_are_sent() {
+    for (slices, accounted) in [
+        (&[(2, 15), (1, 20)][..], Some(6)),
+        (&[(2, 15), (0, 15)], Some(7)),
+        (&[(2, 15)], None),
+    ] {
+        let mut bridge = Bridge::new(rules(), 1);
+        bridge.begin_account(Stream::Present(present()), id(10));
+        if let Some(counting) = &mut bridge.counting {
+            counting.passed += 1;
+        }
+        for (count, end) in slices {
+            bridge.counted(*count, id(*end));
+        }
+        assert_eq!(bridge.account.accounted(), accounted, "{slices:?}");
+        assert_eq!(bridge.counting.is_none(), accounted.is_some());
+    }
+}
+
+#[test]
+fn counting_takes_turns_with_other_work() {
+    let mut bridge = Bridge::new(rules(), 1);
+    bridge.begin_account(Stream::Present(present()), id(10));
+    let counting = bridge.counting.as_mut().expect("it counts");
+    let turns: Vec<bool> = (0..4).map(|_| counting.turn()).collect();
+    assert_eq!(turns, [true, false, true, false]);
+}
+
+/// What is told, and how many are counted as lost.
+fn told(bridge: &mut Bridge) -> (Vec<Notice>, u64) {
+    let now = Instant::now();
+    let told = std::iter::from_fn(|| bridge.overview.notices.next(now)).collect();
+    (told, bridge.overview.counters.lost)
+}
+
+#[test]
+fn a_loss_is_counted_and_stored_and_no_loss_is_nothing() {
+    let mut bridge = Bridge::new(rules(), 1);
+    bridge.lost(0);
+    bridge.lost_in_flight(0);
+    assert_eq!(bridge.overview.note, Pending::No);
+    assert_eq!(told(&mut bridge), (vec![], 0));
+    bridge.lost(3);
+    assert_eq!(bridge.overview.note, Pending::Now);
+    bridge.lost_in_flight(4);
+    let lines = vec![Notice::LostInFlight(4)];
+    assert_eq!(told(&mut bridge), (lines, 7));
+}
+
+#[test]
+fn poison_without_a_copy_is_lost_with_its_stream() {
+    for (waiting, poison) in [(0, 0), (3, 0), (0, 2), (3, 2)] {
+        let lost = waiting + poison as u64;
+        let mut room = Room::new(rules());
+        poisoned(&mut room, poison);
+        told(&mut room.bridge);
+        room.bridge
+            .obey_in_new_stream(waiting, Stream::Present(present()));
+        let (lines, counted) = told(&mut room.bridge);
+        let gone = |notice: &Notice| matches!(notice, Notice::StreamGone { .. });
+        assert_eq!((lines.iter().any(gone), counted), (lost > 0, lost));
+        let mut room = Room::new(rules());
+        poisoned(&mut room, poison);
+        told(&mut room.bridge);
+        room.bridge.start_anew(Finding::Anew(waiting), &present());
+        let (lines, counted) = told(&mut room.bridge);
+        let anew = Notice::StreamAnew {
+            newest: id(20),
+            cursor: id(1),
+            lost,
+        };
+        assert_eq!((lines, counted), (vec![anew], lost));
+    }
+}
+
+#[test]
+fn what_waited_in_a_stream_that_is_another_one_now_is_lost() {
+    for (newest, first, lost) in [(20, 10, 0), (9, 5, 3)] {
+        let mut bridge = Bridge::new(rules(), 1);
+        bridge.account.set(Some(5));
+        bridge.account.saw(&present());
+        let stream = Extent {
+            newest: id(newest),
+            first: Some(id(first)),
+            ..present()
+        };
+        bridge.leave_stream(Stream::Present(stream), id(7));
+        let lines = Vec::from_iter((lost > 0).then_some(Notice::StreamGone {
+            count: lost,
+            after: id(7),
+        }));
+        assert_eq!(told(&mut bridge), (lines, lost));
+    }
+    // All of it was sent.
+    let mut bridge = Bridge::new(rules(), 1);
+    bridge.account.set(Some(8));
+    bridge.account.saw(&present());
+    bridge.leave_stream(Stream::Absent, id(20));
+    assert_eq!(told(&mut bridge), (vec![], 0));
+}
+
+#[test]
+fn the_list_in_flight_may_still_arrive() {
+    let mut room = Room::new(rules());
+    assert_eq!(room.bridge.account_keeps_flight(), 0);
+    room = Room::sending(rules(), list(2, 4, 100));
+    assert_eq!(room.bridge.account_keeps_flight(), 3);
+    room.gets(Input::Delivered(Ok(())));
+    assert_eq!(room.bridge.account_keeps_flight(), 0);
+}
+
+#[test]
+fn what_is_confirmed_while_it_counts_is_added() {
+    let mut room = Room::sending(rules(), list(2, 4, 100));
+    room.bridge
+        .begin_account(Stream::Present(present()), id(10));
+    room.gets(Input::Delivered(Ok(())));
+    let passed = room.bridge.counting.map(|counting| counting.passed);
+    assert_eq!(passed, Some(3));
+}
+
+/// A bridge that has read all of a stream behind its own cursor.
+fn at_the_end_of(extent: Extent) -> Bridge {
+    let mut bridge = Bridge::new(rules(), 1);
+    bridge.cursor.state = CursorState::Own;
+    bridge.delivery.rewind(extent.newest);
+    bridge.account.set(extent.added);
+    bridge.account.saw(&extent);
+    bridge
+}
+
+fn seen(extent: Extent, place: StreamId) -> Seen {
+    Seen {
+        stream: Stream::Present(extent),
+        place,
+        entries: 0,
+        at_end: true,
+        first: None,
+    }
+}
+
+#[test]
+fn a_cursor_beyond_its_stream_shows_another_one() {
+    for (place, same) in [(20, true), (21, false)] {
+        let mut bridge = at_the_end_of(present());
+        assert_eq!(bridge.audit(&seen(present(), id(place))), same);
+        assert_eq!(told(&mut bridge).0.is_empty(), same, "{place}");
+    }
+}
+
+#[test]
+fn another_stream_is_sent_from_its_start_where_nobody_else_has_set_the_cursor() {
+    for (state, anew) in [(CursorState::Own, true), (CursorState::Foreign, false)] {
+        let mut bridge = at_the_end_of(present());
+        bridge.cursor.state = state;
+        let extent = Extent {
+            newest: id(30),
+            first: Some(id(5)),
+            ..present()
+        };
+        assert!(!bridge.audit(&seen(extent, id(20))));
+        let told = told(&mut bridge).0;
+        let is_anew = |notice: &Notice| matches!(notice, Notice::StreamAnew { .. });
+        assert_eq!(told.iter().any(is_anew), anew);
+        let frontier = if anew { StreamId::ZERO } else { id(20) };
+        assert_eq!(bridge.delivery.frontier(), frontier);
+    }
+}
+
+#[test]
+fn where_there_is_no_account_a_look_begins_it() {
+    let mut bridge = at_the_end_of(present());
+    bridge.account.set(None);
+    assert!(bridge.audit(&seen(present(), id(20))));
+    assert_eq!(bridge.account.accounted(), Some(8));
 }

@@ -160,3 +160,30 @@ fn it_is_a_catch_up_where_more_waits_than_one_list_takes() {
     assert!(told.len() == 2 && line(&told[0]), "{told:?}");
     assert_eq!(told[1], Notice::CaughtUp(0));
 }
+
+#[test]
+fn a_look_shows_a_loss_only_where_nothing_that_was_read_lies_ahead_of_it() {
+    for (in_flight, after, lost) in [(false, 1, 2), (false, 5, 0), (true, 1, 0)] {
+        let mut room = Room::new(rules());
+        if in_flight {
+            room = Room::sending(rules(), list(2, 2, 100));
+        }
+        // Two that were never read are gone.
+        room.bridge.account.set(Some(1));
+        let added = if in_flight { 4 } else { 3 };
+        let look = Look {
+            stream: Stream::Present(Extent {
+                newest: id(4),
+                length: 1,
+                added: Some(added),
+                first: Some(id(1)),
+                deleted: id(4),
+            }),
+            oldest: None,
+            waiting: None,
+            used_percent: None,
+        };
+        room.bridge.take_look(room.now, id(after), look);
+        assert_eq!(room.bridge.overview.counters.lost, lost, "{after}");
+    }
+}

@@ -73,3 +73,30 @@ fn too_much_poison_without_a_copy_is_told_when_it_is() {
     let told = |notice: &Notice| matches!(notice, Notice::TooManyUncopied(_));
     assert_eq!(room.lines(told), 0);
 }
+
+#[test]
+fn poison_counts_as_passed_with_what_proves_it() {
+    let mut room = probing();
+    room.bridge.account.set(Some(10));
+    for (answer, next) in [
+        (Ok(()), 2),
+        (Err(Undelivered::new(Cause::Refused, "why")), 3),
+        (Ok(()), 3),
+        (Ok(()), 3),
+    ] {
+        room.gets(Input::Delivered(answer));
+        room.lists.clear();
+        room.lists.push_back(list(next, next, 100));
+        room.run();
+    }
+    assert_eq!(room.bridge.account.accounted(), Some(12));
+}
+
+#[test]
+fn the_answer_to_a_list_that_no_longer_counts_is_no_retry() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.bridge.delivery.rewind(list(1, 1, 1).last);
+    room.gets(undelivered(Cause::Lost));
+    room.run();
+    assert_eq!(room.bridge.view().counters.retries, 0);
+}
