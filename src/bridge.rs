@@ -283,7 +283,9 @@ impl Bridge {
     /// The same where so many measurements were read and not confirmed until now.
     fn drop_list_of(&mut self, ahead: u64) {
         self.reading.list = None;
-        self.reading.more = false;
+        // The end of a wait brings a few entries only: whether this list is at fault shows when
+        // the same one is read again.
+        self.reading.more |= ahead > 0;
         self.reading.round_began = None;
         let lost = self
             .account

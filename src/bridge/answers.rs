@@ -7,7 +7,7 @@ use super::messages::{Answer, RedisFailure, Request, Save};
 use super::notice::Notice;
 use super::{Bridge, Pending};
 use crate::model::quote::Quoted;
-use crate::model::settings::{Raw, RawSettings, parse_last_id, unusable};
+use crate::model::settings::{Raw, RawSettings, unusable};
 use crate::model::stream::{Copied, Position, Remembered, Saved, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
@@ -168,10 +168,7 @@ impl Bridge {
     fn cursor_was_set(&mut self, now: Instant, raw: Raw) {
         self.redis.obeys(now);
         let at_start = self.cursor.state == CursorState::Unknown;
-        let understood = raw.text().and_then(|text| match text {
-            None => Ok(Cursor::After(StreamId::ZERO)),
-            Some(text) => parse_last_id(text),
-        });
+        let understood = raw.last_id();
         if raw == Raw::Missing && !at_start {
             self.tell(Notice::CursorGone);
         }
@@ -240,6 +237,8 @@ impl Bridge {
         let own = |position: &Position| self.cursor.raw == Raw::Text(position.cursor.clone());
         self.cursor.state = match &position {
             Some(position) if own(position) && !position.foreign => CursorState::Own,
+            // What nobody understands has set nothing.
+            _ if self.cursor.raw.last_id().is_err() => CursorState::Own,
             _ => CursorState::Foreign,
         };
         let before = self.delivery.frontier();
@@ -267,6 +266,9 @@ impl Bridge {
         }
         self.reading.round_began = None;
         self.overview.touch();
+        // Nothing may come that would ask for it: a full Redis takes no measurements.
+        self.cursor.passed_since_trim = None;
+        self.trim_when_due();
     }
 
     fn saved(&mut self, save: Save) {

@@ -348,7 +348,7 @@ fn a_page_is_as_large_as_a_list_of_what_came_last() {
 #[test]
 fn what_was_sent_is_trimmed_each_time_or_after_a_tenth_of_what_is_kept() {
     assert!(trims(0, 1) && trims(1000, 1));
-    assert!(!trims(2000, 200) && trims(2000, 201));
+    assert!(!trims(2000, 198) && trims(2000, 199));
     let mut room = Room::sending(rules(), list(2, 3, 100));
     room.gets(Input::Delivered(Ok(())));
     room.run();

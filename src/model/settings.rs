@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::model::quote::Quoted;
-use crate::model::stream_id::Cursor;
+use crate::model::stream_id::{Cursor, StreamId};
 
 /// Longer intervals are cut to this, about 31 years, so that no clock arithmetic overflows.
 pub const MAX_INTERVAL_SECONDS: f64 = 1e9;
@@ -60,6 +60,15 @@ impl Raw {
                 Err(Unusable(format!("{beginning} is {why}")))
             }
         }
+    }
+
+    /// What it says as the cursor; where there is none, everything counts.
+    ///
+    /// # Errors
+    /// Why it says nothing, in words.
+    pub fn last_id(&self) -> Result<Cursor, Unusable> {
+        let everything = Cursor::After(StreamId::ZERO);
+        self.text()?.map_or(Ok(everything), parse_last_id)
     }
 }
 

@@ -25,6 +25,7 @@ pub struct Net {
     pub hole_down: u32,
     pub late: u32,
     pub slow: u32,
+    pub times_out: u32,
     pub stalled_up: Vec<(u64, Packet)>,
     pub stalled_down: Vec<(u64, Reply)>,
 }
@@ -297,6 +298,9 @@ impl World {
             return;
         }
         let publication = publication.clone();
+        if self.net.times_out > 0 && publication.uids.len() == 1 {
+            return self.ends(By::Line, Cause::Lost, "keep-alive time-out");
+        }
         let qos = publication.qos;
         self.send(Packet::Publish(publication));
         if qos == 0 {

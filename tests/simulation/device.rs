@@ -113,8 +113,11 @@ impl World {
         let process = self.device.process;
         self.queue
             .push(self.now, Event::ToPoller(process, bridge::Input::Stop));
-        self.queue
-            .push(self.now, Event::ToPublisher(process, link::Input::Stop));
+        // Before the answer to what it is doing.
+        if let Some(publisher) = &mut self.device.publisher {
+            publisher.inbox.push_back(link::Input::Stop);
+        }
+        self.publisher_runs();
         let Some(operation) = &self.client.operation else {
             return;
         };

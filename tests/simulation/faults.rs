@@ -68,7 +68,8 @@ impl World {
             | BrokerUnavailable
             | BrokerKicks
             | BrokerRefusesSubscriptions => self.begin_broker_fault(fault),
-            Cut | HoleBoth(_) | HoleUp(_) | HoleDown(_) | Refused | Latency | Slow => {
+            Cut | HoleBoth(_) | HoleUp(_) | HoleDown(_) | Refused | Latency | Slow
+            | LineTimesOut => {
                 self.begin_network_fault(fault);
             }
             RedisRestarts
@@ -144,6 +145,7 @@ impl World {
                 self.cut();
             }
             Fault::Latency => self.net.late += 1,
+            Fault::LineTimesOut => self.net.times_out += 1,
             _ => self.net.slow += 1,
         }
     }
@@ -247,6 +249,7 @@ impl World {
             }
             Fault::Refused => net.refused -= 1,
             Fault::Latency => net.late -= 1,
+            Fault::LineTimesOut => net.times_out -= 1,
             Fault::Slow => {
                 net.slow -= 1;
                 self.line_is_fast();

@@ -72,6 +72,8 @@ pub enum Fault {
     Refused,
     Latency,
     Slow,
+    /// Whatever is tried by itself meets the client's own time-out.
+    LineTimesOut,
     RedisRestarts,
     RedisForgets {
         millis: u64,
@@ -290,6 +292,11 @@ impl Plan {
         if random.percent(20) {
             together(&mut random, &mut setup, &mut faults);
         }
+        // The same here.
+        let mut own = Random::new(seed ^ 0xA076_1D64_78BD_642F);
+        if own.percent(1) {
+            flaps(&mut own, &mut setup, &mut faults);
+        }
         // What cannot be trimmed makes no room: what lies before a cursor that is ahead of the stream.
         let stays = |planned: &Planned| planned.fault == Fault::CursorSet(Cursor::Beyond);
         if setup.limit == Limit::None && !faults.iter().any(stays) && random.percent(50) {
@@ -422,6 +429,19 @@ fn alone(
             faults.push(planned(200, 300, Fault::BrokerKicks));
         }
     }
+}
+
+/// The line goes silent as soon as a measurement is tried by itself, and this side gives it up: again and
+/// again at the same one.
+fn flaps(random: &mut Random, setup: &mut Setup, faults: &mut Vec<Planned>) {
+    (setup.limit, setup.speaks) = (Limit::None, Speaks::Five);
+    setup.batch.max_count = 1;
+    *faults = vec![Planned {
+        at: random.millis(500, 20_000),
+        trigger: None,
+        lasts: random.millis(40_000, 90_000),
+        fault: Fault::LineTimesOut,
+    }];
 }
 
 fn heals(random: &mut Random) -> Heals {

@@ -136,7 +136,7 @@ impl World {
         });
         // To find a limit that the broker does not name takes reconnections, too.
         let limit = match setup.limit {
-            Limit::Closes(_) | Limit::Says(_) => Duration::from_secs(180),
+            Limit::Closes(_) | Limit::Says(_) | Limit::Refuses(_) => Duration::from_secs(180),
             _ => Duration::ZERO,
         };
         // All of it twice: a cursor may be set back, and what is not confirmed is paid for, too.

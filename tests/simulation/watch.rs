@@ -211,10 +211,13 @@ impl World {
             .as_ref()
             .and_then(|p| p.letter.as_ref());
         let waiting = letter.map(|letter| uids(&letter.message.payload));
-        match self.client.operation.as_ref().map(|o| &o.doing) {
-            Some(Doing::Publishing { publication, .. }) => publication.uids.clone(),
-            _ => waiting.unwrap_or_default(),
+        let mut uids = waiting.unwrap_or_default();
+        if let Some(Doing::Publishing { publication, .. }) =
+            self.client.operation.as_ref().map(|o| &o.doing)
+        {
+            uids.extend(&publication.uids);
         }
+        uids
     }
 
     /// A list was not confirmed: it may arrive twice.
