@@ -239,9 +239,9 @@ impl Bridge {
             .cursor
             .storable(self.delivery.frontier(), self.account.accounted());
         let counters = self.overview.counters;
-        let seen = self.account.seen();
+        let streams = (self.account.seen(), self.account.former);
         self.cursor
-            .to_save(place, seen, (counters.lost, counters.dead_letters))
+            .to_save(place, streams, (counters.lost, counters.dead_letters))
     }
 
     /// Measurements may be read and published.

@@ -25,7 +25,7 @@ use ::redis::{Cmd, ConnectionLike, Pipeline, RedisError, Value};
 
 use crate::config;
 use crate::model::status::Record;
-use crate::model::stream::{Extent, Stream, Waiting};
+use crate::model::stream::{Extent, Former, Stream, Waiting};
 use crate::model::stream_id::StreamId;
 use crate::redis::connection::Connection;
 use answers::{in_words, refused, unexpected};
@@ -109,6 +109,8 @@ pub struct Save<'a> {
     pub accounted: Option<u64>,
     /// The stream as it was seen last.
     pub seen: Option<Extent>,
+    /// The stream before that one.
+    pub former: Option<Former>,
     /// Somebody else has set the cursor.
     pub foreign: bool,
     /// Measurements lost and copied to the dead letters since ever, to be stored where given.

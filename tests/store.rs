@@ -50,6 +50,7 @@ fn save(cursor: &str) -> Save<'_> {
         cursor,
         accounted: Some(7),
         seen: None,
+        former: None,
         foreign: false,
         lost: None,
         dead_letters: None,
@@ -319,6 +320,7 @@ fn the_cursor_is_saved_only_over_what_was_read() {
             cursor,
             accounted: Some(accounted),
             seen,
+            former: None,
             foreign: false,
         })
     };
@@ -423,7 +425,11 @@ fn poison_is_copied_once_whatever_the_number_of_its_fields() {
         "_id", "1-0", "_reason", "too odd", "__id", "mine", "__reason", "none", "f0",
     ];
     assert_eq!(fields[..9], head);
-    assert_eq!(store.copy_poison(id(9), "x").expect("gone"), Copied::Gone);
+    let gone = store.copy_poison(id(9), "x").expect("gone");
+    assert!(matches!(gone, Copied::Gone(Stream::Present(_))));
+    redis.command::<()>(&["DEL", "measurement:values"]);
+    let gone = store.copy_poison(id(9), "x").expect("gone");
+    assert_eq!(gone, Copied::Gone(Stream::Absent));
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn a_cursor_that_somebody_has_set_is_obeyed_in_the_new_stream_too() {
     service.wait_for_log("measurements after 2000-0 are sent");
     rewrite(&world.redis, &["5-0".into(), "6-0".into(), "2001-0".into()]);
     world.redis.wait_for_cursor("(2001-0");
+    wait_until("it has arrived", || world.receiver.distinct() >= 101);
     assert_eq!(world.receiver.ids().last(), Some(&(2001, 0)));
     assert_eq!(world.receiver.distinct(), 101);
 }
@@ -337,4 +338,121 @@ fn what_waited_in_a_redis_that_was_emptied_is_counted() {
             );
         }
     }
+}
+
+/// Who renames the stream away can rename it back, and a copy can be restored.
+#[test]
+fn a_stream_that_was_away_is_sent_on_and_what_was_told_as_lost_is_taken_back() {
+    std::thread::scope(|scope| {
+        for keep_sent in ["", "0"] {
+            for restart in [false, true] {
+                for written in [false, true] {
+                    scope.spawn(move || comes_back(keep_sent, restart, written));
+                }
+            }
+        }
+    });
+}
+
+/// `written`: sensors write while it is away, and the stream comes back over that.
+fn comes_back(keep_sent: &str, restart: bool, written: bool) {
+    let mut world = World::new();
+    if !counts(&world.redis) {
+        return;
+    }
+    let settings = [("INTERVAL_SECONDS", "0.1"), ("KEEP_SENT", keep_sent)];
+    world.redis.fill(1000, 50);
+    let mut service = world.start_with(&settings);
+    world.redis.wait_for_cursor("(1049-0");
+    for id in 1010..1020 {
+        command(&world.redis, &["XDEL", VALUES, &format!("{id}-0")]);
+    }
+    world.broker.stop();
+    world.redis.fill(1050, 15);
+    let waits = |redis: &Redis, count: &str| {
+        wait_until("they are seen to wait", || {
+            status(redis, "backlog") == count
+        });
+    };
+    waits(&world.redis, "15");
+    command(&world.redis, &["RENAME", VALUES, "away"]);
+    if written {
+        world.redis.fill(2000, 3);
+    }
+    wait_for_count(&world.redis, &service, "15");
+    if written {
+        waits(&world.redis, "3");
+    }
+    if restart {
+        service.kill();
+        service = world.start_with(&settings);
+        service.wait_for_log("the cursor:");
+    }
+    command(&world.redis, &["RENAME", "away", VALUES]);
+    // What was written meanwhile is gone instead.
+    wait_for_count(&world.redis, &service, if written { "3" } else { "0" });
+    world.broker.start_again();
+    world.redis.fill(3000, 2);
+    world.redis.wait_for_cursor("(3001-0");
+    let mut expected = consecutive(1000, 65);
+    expected.extend(consecutive(3000, 2));
+    wait_until("all have arrived", || world.receiver.distinct() == 67);
+    assert_arrived(&world.receiver.ids(), &expected);
+    assert_eq!(world.receiver.ids().len(), 67, "nothing is repeated");
+    wait_for_count(&world.redis, &service, if written { "3" } else { "0" });
+}
+
+#[test]
+fn what_waited_in_a_stream_that_was_written_anew_while_the_service_was_down_is_counted() {
+    std::thread::scope(|scope| {
+        for waiting in [0, 15] {
+            for kill in [true, false] {
+                scope.spawn(move || rewritten_while_down(waiting, kill));
+            }
+        }
+    });
+}
+
+fn rewritten_while_down(waiting: u64, kill: bool) {
+    let mut world = World::new();
+    if !counts(&world.redis) {
+        return;
+    }
+    let mut lost = 0;
+    // Older ones, newer ones, more of them than there ever were, and older ones with a newer one.
+    for (round, [older, newer]) in [[13, 0], [0, 5], [0, 400], [13, 1]].into_iter().enumerate() {
+        let first = 1_000_000 * (round as u64 + 1);
+        world.redis.fill(first, 10);
+        let mut service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
+        world.redis.wait_for_cursor(&format!("({}-0", first + 9));
+        world.broker.stop();
+        world.redis.fill(first + 10, waiting);
+        wait_until("they are seen to wait", || {
+            status(&world.redis, "backlog") == waiting.to_string()
+        });
+        if kill {
+            service.kill();
+        } else {
+            service.terminate();
+        }
+        let ids = |first: u64, count: u64| (first..first + count).map(|ms| format!("{ms}-1"));
+        let anew = ids(first - 400_000, older).chain(ids(first + 500_000, newer));
+        rewrite(&world.redis, &anew.collect::<Vec<_>>());
+        world.broker.start_again();
+        service = world.start_with(&[("INTERVAL_SECONDS", "0.1")]);
+        let last = if newer > 0 {
+            first + 500_000 + newer
+        } else {
+            first - 400_000 + older
+        };
+        world.redis.wait_for_cursor(&format!("({}-1", last - 1));
+        lost += waiting;
+        wait_for_count(&world.redis, &service, &lost.to_string());
+        // It is nothing to worry about where nothing was lost.
+        let errors = service.count_log("ERROR");
+        assert_eq!(errors > 0, waiting > 0, "{:#?}", service.log());
+        service.terminate();
+    }
+    let anew = world.receiver.ids().iter().filter(|id| id.1 == 1).count();
+    assert_eq!(anew, 13 + 5 + 400 + 14);
 }

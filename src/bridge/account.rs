@@ -14,9 +14,13 @@
 //! - none up to that place are left, although fewer were removed than were read, or
 //! - more lie up to that place than were read.
 //!
-//! The last look is stored beside the account, so all of it holds over a restart.
+//! A stream that is left is remembered: where it comes back (renamed, restored from a copy), it goes
+//! on where it was, and what was told as lost with it is taken back.
+//!
+//! The last look and the stream before are stored beside the account, so all of it holds over a
+//! restart.
 
-use crate::model::stream::{Extent, Stream};
+use crate::model::stream::{Extent, Former, Stream};
 use crate::model::stream_id::StreamId;
 
 /// A look at the stream from the place up to which it was read.
@@ -27,11 +31,16 @@ pub struct View {
     pub place: StreamId,
     /// Entries behind the frontier that were read: in flight, held back or prepared.
     pub ahead: u64,
+    pub kept: Kept,
     /// Entries behind `place` that are seen now.
     pub page: u64,
     /// There are no more than these.
     pub at_end: bool,
 }
+
+/// The place from which a stream goes on that comes back: nothing before it is to be sent or copied
+/// any more. And the entries up to there, where known.
+pub type Kept = (StreamId, Option<u64>);
 
 /// What a look has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +73,10 @@ pub struct Account {
     matched: StreamId,
     /// Entries that are ahead of the frontier and belong to a stream that no longer exists.
     orphans: u64,
+    /// Such entries in the list in flight whose answer moves nothing any more.
+    forgotten: u64,
+    /// The stream before this one.
+    pub former: Option<Former>,
 }
 
 impl Account {
@@ -127,10 +140,16 @@ impl Account {
         self.accounted
     }
 
-    /// The frontier has moved over so many entries.
-    pub fn passed(&mut self, count: u64) {
+    /// The frontier has moved over so many entries. `upto`: to here, where nothing before it is to be
+    /// copied yet.
+    pub fn passed(&mut self, count: u64, upto: Option<StreamId>) {
         let orphans = self.orphans.min(count);
         self.orphans -= orphans;
+        if let (Some(former), Some(upto), true) = (&mut self.former, upto, orphans == count) {
+            // They were in the stream that was left, which goes on behind them.
+            former.place = upto;
+            former.accounted = former.accounted.map(|accounted| accounted + count);
+        }
         if let Some(accounted) = &mut self.accounted {
             *accounted += count - orphans;
             self.most = self.most.max(*accounted);
@@ -139,8 +158,25 @@ impl Account {
 
     /// An answer has come for what a rewind had forgotten. Returns what is lost with it.
     pub fn forgotten_answered(&mut self, delivered: bool) -> u64 {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        self.told(if delivered { 0 } else { forgotten })
+    }
+
+    /// What was ahead of the frontier is forgotten with its stream, and so many are in flight.
+    /// Returns what is lost with it.
+    pub fn forget_ahead(&mut self, in_flight: u64) -> u64 {
         let orphans = std::mem::take(&mut self.orphans);
-        if delivered { 0 } else { orphans }
+        let flying = orphans.min(in_flight);
+        self.forgotten = self.forgotten.max(flying);
+        self.told(orphans - flying)
+    }
+
+    /// So many measurements are told as lost with the stream that was left last.
+    pub fn told(&mut self, count: u64) -> u64 {
+        if let Some(former) = &mut self.former {
+            former.told += count;
+        }
+        count
     }
 
     /// Of what was read, `before` entries, only `still_ahead` are held in memory: the rest waits
@@ -153,7 +189,7 @@ impl Account {
             self.put_back = true;
             self.matched = StreamId::ZERO;
         }
-        lost
+        self.told(lost)
     }
 
     /// Compares a look with the account, and corrects the account by what it finds.
@@ -164,7 +200,7 @@ impl Account {
             Stream::Present(_) | Stream::Absent => return self.gone(view),
         };
         if self.ids_fell(&extent) {
-            return self.anew(view.ahead);
+            return self.anew(view.ahead, view.kept);
         }
         let Some((added, accounted)) = extent.added.zip(self.accounted) else {
             self.saw(&extent);
@@ -182,7 +218,7 @@ impl Account {
                 self.set(None);
                 return Finding::Recount;
             }
-            return self.anew(view.ahead);
+            return self.anew(view.ahead, view.kept);
         }
         let missing = match (all_gone, view.at_end) {
             (true, _) => removed - read,
@@ -219,6 +255,9 @@ impl Account {
         if let Some(seen) = &mut self.seen {
             if extent.added >= seen.added && extent.first == seen.first {
                 (seen.added, seen.length) = (extent.added, extent.length);
+                if seen.first.is_some() {
+                    seen.newest = seen.newest.max(extent.newest);
+                }
             }
         }
     }
@@ -264,7 +303,57 @@ impl Account {
         })
     }
 
+    /// There was no stream at the last look.
+    pub fn is_gone(&self) -> bool {
+        self.seen
+            .is_some_and(|seen| seen.length == 0 && seen.added.unwrap_or(0) == 0)
+    }
+
+    /// The stream that was left last, where it has come back in the place of this one: this one is
+    /// gone, cannot be the one that is seen, or would have lost what was sent of the other one.
+    pub fn come_back(&self, extent: &Extent, ahead: u64) -> Option<Former> {
+        let left = self.is_gone() || self.is_another(Stream::Present(*extent));
+        let removed = extent.added.map(|added| added - extent.length.min(added));
+        let trimmed = self.accounted.is_some_and(|accounted| {
+            let read = accounted + ahead.saturating_sub(self.orphans);
+            removed.is_some_and(|removed| removed > read)
+        });
+        self.former.filter(|former| {
+            let explained = trimmed && removed <= former.accounted;
+            (left || explained) && former.is(extent)
+        })
+    }
+
+    /// It goes on.
+    pub fn go_on(&mut self, former: &Former, was_gone: bool) {
+        if was_gone {
+            self.former = None;
+        }
+        self.resume(former.accounted, Some(former.seen));
+    }
+
+    /// What is ahead of the frontier has a stream again.
+    pub fn adopt_orphans(&mut self) {
+        (self.orphans, self.forgotten) = (0, 0);
+    }
+
+    /// This stream is left, unless there was none.
+    fn leave(&mut self, (place, accounted): Kept) {
+        if !self.is_gone() {
+            self.former = self.seen.map(|seen| Former {
+                place,
+                accounted,
+                seen,
+                told: 0,
+            });
+        }
+    }
+
     fn gone(&mut self, view: &View) -> Finding {
+        if self.is_gone() {
+            return Finding::Nothing;
+        }
+        self.leave(view.kept);
         let newest = self.seen.map_or(view.place, |seen| seen.newest);
         let lost = self.take_waiting(view.ahead);
         // Whatever comes with such IDs is another stream.
@@ -279,15 +368,12 @@ impl Account {
             self.accounted = Some(0);
             self.orphans = view.ahead;
         }
-        if lost > 0 {
-            Finding::Gone(lost)
-        } else {
-            Finding::Nothing
-        }
+        Finding::Gone(lost)
     }
 
     /// The stream is another one, of which nothing was read.
-    pub fn anew(&mut self, ahead: u64) -> Finding {
+    pub fn anew(&mut self, ahead: u64, kept: Kept) -> Finding {
+        self.leave(kept);
         let lost = self.take_waiting(ahead);
         if self.accounted.is_some() {
             self.accounted = Some(0);

@@ -114,7 +114,7 @@ impl Bridge {
             (_, Answer::Counted { count, end }) => self.counted(count, end),
             (Request::Save(save), Answer::Saved(Saved::Yes)) => self.saved(save),
             (_, Answer::Saved(Saved::Foreign(raw))) => self.not_saved(now, raw),
-            (_, Answer::Copied(copied)) => self.copied(copied),
+            (_, Answer::Copied(copied)) => self.copied(now, copied),
             (Request::Trim { sent, .. }, Answer::Trimmed { more }) => {
                 self.cursor.trim = if more { Pending::Now } else { Pending::No };
                 // Where the cursor is not stored yet, nothing was trimmed.
@@ -244,12 +244,37 @@ impl Bridge {
         let before = self.delivery.frontier();
         self.delivery.rewind(id);
         self.overview.forget_catch_up();
+        self.account_at(id, position, stream, before);
+        // "From now on" must keep its meaning over a restart.
+        if to == Cursor::Now {
+            self.cursor.save = Pending::Now;
+        }
+        self.reading.round_began = None;
+        self.overview.touch();
+        // Nothing may come that would ask for it: a full Redis takes no measurements.
+        self.cursor.passed_since_trim = None;
+        self.trim_when_due();
+    }
+
+    /// The account of the stream up to the place from which it is sent: what an earlier run has left
+    /// behind, or a new one.
+    fn account_at(
+        &mut self,
+        id: StreamId,
+        position: Option<Position>,
+        stream: Stream,
+        before: StreamId,
+    ) {
+        let former = position.as_ref().and_then(|position| position.former);
         let (accounted, seen) = position.map_or((None, None), |p| (p.accounted, p.seen));
         if accounted.is_some() {
             // What was lost after that is found again from there.
             let remembered = self.redis.remembered.as_ref();
             self.overview.counters.lost = remembered.map_or(0, |remembered| remembered.lost);
             self.account.resume(accounted, seen);
+            if let (Stream::Present(extent), false) = (stream, self.account.is_another(stream)) {
+                self.account.saw(&extent);
+            }
         } else {
             self.leave_stream(stream, before);
             self.begin_account(stream, id);
@@ -260,15 +285,8 @@ impl Bridge {
                 self.account.resume(None, seen);
             }
         }
-        // "From now on" must keep its meaning over a restart.
-        if to == Cursor::Now {
-            self.cursor.save = Pending::Now;
-        }
-        self.reading.round_began = None;
-        self.overview.touch();
-        // Nothing may come that would ask for it: a full Redis takes no measurements.
-        self.cursor.passed_since_trim = None;
-        self.trim_when_due();
+        // Where somebody else has set the cursor, that counts in a stream that comes back as well.
+        self.account.former = former;
     }
 
     fn saved(&mut self, save: Save) {
@@ -305,7 +323,13 @@ impl Bridge {
         }
     }
 
-    fn copied(&mut self, copied: Copied) {
+    fn copied(&mut self, now: Instant, copied: Copied) {
+        if let Copied::Gone(stream) = copied {
+            if self.account.is_another(stream) {
+                // It is not the measurement that is gone: the next look tells of the stream.
+                return self.cursor.copy.refused(now);
+            }
+        }
         let Some(poison) = self.cursor.copied() else {
             return;
         };
@@ -317,7 +341,7 @@ impl Bridge {
                     reason: poison.reason,
                 });
             }
-            Copied::Gone => {
+            Copied::Gone(_) => {
                 self.overview.counters.lost += 1;
                 self.tell(Notice::PoisonGone(poison.id));
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::delivery::{Poison, Progress};
 use super::messages::Save;
 use crate::model::settings::Raw;
-use crate::model::stream::Extent;
+use crate::model::stream::{Extent, Former};
 use crate::model::stream_id::{Cursor, StreamId};
 
 /// So many foreign cursors within this time point to a second instance.
@@ -197,6 +197,27 @@ impl StoredCursor {
         done.map(|uncopied| uncopied.poison)
     }
 
+    /// So many were lost behind the poison: the stream is read from there after a restart, and they
+    /// are not to be counted again.
+    pub fn lost(&mut self, count: u64) {
+        for uncopied in &mut self.uncopied {
+            if let Some(accounted) = &mut uncopied.accounted {
+                *accounted += count;
+            }
+        }
+    }
+
+    /// Poison without a copy is gone with the stream that it was in. Returns how many there were.
+    pub fn give_up_copies(&mut self) -> u64 {
+        let count = self.uncopied.len() as u64;
+        if count > 0 {
+            self.uncopied.clear();
+            self.copy = Pending::No;
+            self.save.wanted();
+        }
+        count
+    }
+
     pub fn uncopied(&self) -> usize {
         self.uncopied.len()
     }
@@ -213,7 +234,7 @@ impl StoredCursor {
     pub fn to_save(
         &self,
         place: (StreamId, Option<u64>),
-        seen: Option<Extent>,
+        (seen, former): (Option<Extent>, Option<Former>),
         (lost, dead_letters): (u64, u64),
     ) -> Save {
         Save {
@@ -221,6 +242,7 @@ impl StoredCursor {
             cursor: Cursor::written(place.0),
             accounted: place.1,
             seen,
+            former,
             foreign: self.state != CursorState::Own,
             lost,
             dead_letters,
@@ -307,6 +329,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_behind_poison_is_accounted_for_before_it() {
+        let mut cursor = with_poison();
+        cursor.lost(4);
+        assert_eq!(cursor.storable(id(4), Some(17)), (id(1), Some(14)));
+        cursor.copied();
+        assert_eq!(cursor.storable(id(4), Some(17)), (id(2), Some(15)));
+    }
+
+    #[test]
     fn a_foreign_cursor_ends_all_that_was_to_be_stored() {
         let mut cursor = with_poison();
         cursor.forget_pending();
@@ -327,7 +358,7 @@ mod tests {
         for (state, foreign) in [(CursorState::Own, false), (CursorState::Foreign, true)] {
             cursor.state = state;
             assert!(cursor.is_known());
-            let save = cursor.to_save((id(1), None), None, (0, 0));
+            let save = cursor.to_save((id(1), None), (None, None), (0, 0));
             assert_eq!(save.foreign, foreign);
         }
     }

@@ -165,11 +165,15 @@ impl Delivery {
 
     /// Measurements behind the frontier that were handed over or held back.
     pub fn unconfirmed(&self) -> usize {
-        let flying = match &self.flight {
+        self.flying() + self.held.len()
+    }
+
+    /// Measurements in the list in flight, where its answer counts.
+    pub fn flying(&self) -> usize {
+        match &self.flight {
             Some(Flight::Counts(span)) => span.count,
             _ => 0,
-        };
-        flying + self.held.len()
+        }
     }
 
     /// The limits for the next list.

@@ -1,12 +1,12 @@
 //! Compares what is seen of the stream with the account, and makes the account where there is
 //! none.
 
-use super::account::{Finding, View};
+use super::account::{Finding, Kept, View};
 use super::cursor::CursorState;
 use super::messages::Request;
 use super::notice::Notice;
 use super::{Bridge, Pending};
-use crate::model::stream::{Extent, Stream};
+use crate::model::stream::{Extent, Former, Stream};
 use crate::model::stream_id::StreamId;
 
 /// The entries behind the cursor are being counted, slice by slice between other work.
@@ -53,6 +53,10 @@ impl Bridge {
     /// Compares what is seen with the account. Returns whether what is seen can be used.
     pub(super) fn audit(&mut self, seen: &Seen) -> bool {
         if let Stream::Present(extent) = seen.stream {
+            if let Some(former) = self.account.come_back(&extent, self.ahead()) {
+                self.go_on_in(&former);
+                return false;
+            }
             if extent.newest < seen.place {
                 return self.ahead_of_stream(&extent);
             }
@@ -63,19 +67,27 @@ impl Bridge {
             stream: seen.stream,
             place: seen.place,
             ahead: self.ahead(),
+            kept: self.kept(),
             page: seen.entries as u64,
             at_end: seen.at_end,
         });
+        self.found(finding, seen)
+    }
+
+    fn found(&mut self, finding: Finding, seen: &Seen) -> bool {
         match (finding, seen.stream) {
+            // Poison that is proven by what was in flight has lost its stream as well.
+            (Finding::Nothing, Stream::Absent) => self.stream_gone(0, seen.place),
             (Finding::Nothing, stream) => {
                 let unknown = self.account.accounted().is_none() && self.counting.is_none();
-                if unknown && stream != Stream::Absent {
+                if unknown {
                     self.begin_account(stream, self.delivery.frontier());
                 }
                 return true;
             }
             (Finding::Lost(count), _) => {
                 self.lost(count);
+                self.cursor.lost(count);
                 self.tell(Notice::Lost {
                     count,
                     after: seen.place,
@@ -104,28 +116,76 @@ impl Bridge {
         if !self.account.is_another(stream) {
             return;
         }
-        if let Finding::Anew(lost) = self.account.anew(self.account_keeps_flight()) {
-            if lost > 0 {
-                self.stream_gone(lost, after);
-            }
+        let kept = self.kept();
+        let in_flight = match self.delivery.in_flight() {
+            true => self.reading.in_flight_count,
+            false => 0,
+        };
+        if let Finding::Anew(lost) = self.account.anew(in_flight, kept) {
+            self.stream_gone(lost, after);
+        }
+        self.account.forget_ahead(in_flight);
+    }
+
+    /// The stream is gone, and with it so many unsent measurements and the poison without a copy.
+    fn stream_gone(&mut self, waiting: u64, after: StreamId) {
+        let count = self.lost_with_stream(waiting);
+        if count > 0 {
+            self.tell(Notice::StreamGone { count, after });
         }
     }
 
-    fn stream_gone(&mut self, count: u64, after: StreamId) {
+    fn lost_with_stream(&mut self, waiting: u64) -> u64 {
+        let count = self.account.told(waiting + self.cursor.give_up_copies());
         self.lost(count);
-        self.tell(Notice::StreamGone { count, after });
+        count
+    }
+
+    fn kept(&self) -> Kept {
+        let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
+        self.cursor.storable(frontier, accounted)
+    }
+
+    /// The stream that was left last is there again: it goes on where it was.
+    fn go_on_in(&mut self, former: &Former) {
+        let before = self.delivery.frontier();
+        let counters = &mut self.overview.counters;
+        counters.lost = counters.lost.saturating_sub(former.told);
+        self.tell(Notice::StreamBack {
+            after: former.place,
+            told: former.told,
+        });
+        let unsaved = self.cursor.save != Pending::No || before != former.place;
+        let gone = self.account.is_gone();
+        self.account.adopt_orphans();
+        if !gone {
+            if let Finding::Anew(lost) = self.account.anew(self.ahead(), self.kept()) {
+                self.stream_gone(lost, before);
+            }
+        }
+        // What was read of it is in it again.
+        if !gone || before != former.place {
+            self.leave_old_stream(former.place);
+        }
+        self.reading.more = true;
+        self.account.go_on(former, gone);
+        if unsaved {
+            self.cursor.save = Pending::Now;
+        }
+        self.overview.note.wanted();
+        self.overview.touch();
     }
 
     /// The cursor is beyond all that the stream has ever held.
     fn ahead_of_stream(&mut self, extent: &Extent) -> bool {
         if self.cursor.state == CursorState::Own {
-            let finding = self.account.anew(self.ahead());
+            let finding = self.account.anew(self.ahead(), self.kept());
             self.start_anew(finding, extent);
             return false;
         }
         if self.delivery.frontier() <= extent.newest {
             // It is only what was read behind it that lies ahead.
-            if let Finding::Anew(lost) = self.account.anew(self.ahead()) {
+            if let Finding::Anew(lost) = self.account.anew(self.ahead(), self.kept()) {
                 self.obey_in_new_stream(lost, Stream::Present(*extent));
             }
             return false;
@@ -159,9 +219,7 @@ impl Bridge {
             return;
         };
         let cursor = self.delivery.frontier();
-        // Poison without a copy is gone with the stream it was in.
-        let lost = waiting + self.cursor.uncopied() as u64;
-        self.lost(lost);
+        let lost = self.lost_with_stream(waiting);
         self.tell(Notice::StreamAnew {
             newest: extent.newest,
             cursor,
@@ -176,10 +234,7 @@ impl Bridge {
     /// It is another stream, and somebody else has set the cursor: it is obeyed there as well.
     fn obey_in_new_stream(&mut self, waiting: u64, stream: Stream) {
         let frontier = self.delivery.frontier();
-        let lost = waiting + self.cursor.uncopied() as u64;
-        if lost > 0 {
-            self.stream_gone(lost, frontier);
-        }
+        self.stream_gone(waiting, frontier);
         self.leave_old_stream(frontier);
         self.begin_account(stream, frontier);
     }
@@ -187,25 +242,15 @@ impl Bridge {
     /// Goes on behind a place in another stream. What is in flight may still arrive; what was only
     /// read is gone.
     fn leave_old_stream(&mut self, place: StreamId) {
+        let in_flight = self.delivery.flying() as u64;
         self.delivery.rewind(place);
         self.cursor.forget_pending();
         self.counting = None;
-        let in_flight = self.account_keeps_flight();
-        let ahead = self.ahead();
         self.reading.list = None;
-        let dropped = self.account.dropped(ahead, in_flight);
-        self.lost_in_flight(dropped);
+        let lost = self.account.forget_ahead(in_flight);
+        self.lost_in_flight(lost);
         self.reading.more = true;
         self.reading.round_began = None;
-    }
-
-    /// Measurements of the list in flight whose answer still matters to the account.
-    fn account_keeps_flight(&self) -> u64 {
-        if self.delivery.in_flight() {
-            self.reading.in_flight_count
-        } else {
-            0
-        }
     }
 
     /// Finds the entries that lie up to a place: known from the numbers, or to be counted.

@@ -7,7 +7,7 @@ use super::overview::View;
 use crate::model::failure::Undelivered;
 use crate::model::measurement::{Batch, BatchLimits, Oddities};
 use crate::model::settings::{Raw, RawSettings};
-use crate::model::stream::{Copied, Extent, Remembered, Saved, Sent, Stream, Waiting};
+use crate::model::stream::{Copied, Extent, Former, Remembered, Saved, Sent, Stream, Waiting};
 use crate::model::stream_id::StreamId;
 
 /// What has happened.
@@ -48,6 +48,10 @@ pub enum RedisFailure {
 
 /// What is to be done. All of it is done before the machine is asked again.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an action lives for one turn, and requests are the most frequent ones"
+)]
 pub enum Action {
     Tell(Notice),
     /// What the status says of the measurements has changed.
@@ -138,6 +142,7 @@ pub struct Save {
     pub accounted: Option<u64>,
     /// The stream as it was seen last.
     pub seen: Option<Extent>,
+    pub former: Option<Former>,
     /// Somebody else has set it.
     pub foreign: bool,
     /// Measurements lost and dead letters since ever.

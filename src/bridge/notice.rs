@@ -68,6 +68,11 @@ pub enum Notice {
         cursor: StreamId,
         lost: u64,
     },
+    /// The stream that was left last is there again, and so is what was told as lost with it.
+    StreamBack {
+        after: StreamId,
+        told: u64,
+    },
     /// Measurements that were read once and are gone now.
     LostInFlight(u64),
     FurtherLosses(Loss),
@@ -163,6 +168,8 @@ impl Notice {
             | Notice::Setting(settings::Notice::Unusable(_))
             | Notice::CursorGone
             | Notice::SecondInstance
+            | Notice::StreamBack { .. }
+            | Notice::StreamAnew { lost: 0, .. }
             | Notice::TrimRefused(_)
             | Notice::TooSlow { .. }
             | Notice::NotUtf8
@@ -302,6 +309,25 @@ impl Notice {
                     "{count} measurements were removed from {VALUES} before they were sent, between {after} and {upto}: trimmed or deleted by somebody else"
                 )
             }
+            Notice::LostInFlight(count) => write!(
+                f,
+                "{count} measurements were read, not confirmed, and are gone from {VALUES}: deleted by somebody else"
+            ),
+            Notice::FurtherLosses(loss) => write!(
+                f,
+                "{} more measurements are gone from {VALUES} before they were sent, in {} further steps{}",
+                loss.measurements,
+                loss.times,
+                loss.range.map_or(String::new(), |(from, to)| format!(
+                    " between {from} and {to}"
+                ))
+            ),
+            _ => self.write_stream(f),
+        }
+    }
+
+    fn write_stream(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Notice::StreamGone { count, after } => write!(
                 f,
                 "{VALUES} was deleted or evicted with at least {count} measurements after {after} that were not sent"
@@ -324,19 +350,16 @@ impl Notice {
                 }
                 Ok(())
             }
-            Notice::LostInFlight(count) => write!(
-                f,
-                "{count} measurements were read, not confirmed, and are gone from {VALUES}: deleted by somebody else"
-            ),
-            Notice::FurtherLosses(loss) => write!(
-                f,
-                "{} more measurements are gone from {VALUES} before they were sent, in {} further steps{}",
-                loss.measurements,
-                loss.times,
-                loss.range.map_or(String::new(), |(from, to)| format!(
-                    " between {from} and {to}"
-                ))
-            ),
+            Notice::StreamBack { after, told } => {
+                write!(f, "{VALUES} is there again")?;
+                if *told > 0 {
+                    write!(
+                        f,
+                        ", and {told} measurements with it that were told as lost"
+                    )?;
+                }
+                write!(f, ": it is sent on behind {after}")
+            }
             _ => self.write_poison(f),
         }
     }

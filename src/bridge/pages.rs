@@ -117,6 +117,15 @@ impl Bridge {
                 first: look.oldest,
             };
             self.audit(&seen);
+        } else if self.account.is_another(look.stream) {
+            // What is in flight may take long, and who has written it anew may do so again.
+            self.audit(&Seen {
+                stream: look.stream,
+                place: self.delivery.read_after(),
+                entries: 0,
+                at_end: false,
+                first: None,
+            });
         } else if let Stream::Present(extent) = look.stream {
             self.account.waits(&extent);
         }

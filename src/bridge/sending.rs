@@ -105,7 +105,9 @@ impl Bridge {
         };
         let passed = (progress.sent.count + progress.poison.len()) as u64;
         self.cursor.progressed(&progress, self.account.accounted());
-        self.account.passed(passed);
+        let all = self.cursor.uncopied() == 0;
+        self.account
+            .passed(passed, all.then_some(self.delivery.frontier()));
         if let Some(counting) = &mut self.counting {
             counting.passed += passed;
         }

@@ -481,6 +481,7 @@ fn one_that_is_refused_and_has_nothing_behind_it_is_tried_again_slowly() {
     }
     assert!(room.now >= begun + Duration::from_secs(8));
     assert_eq!(told(&room), 1);
+}
 
 #[test]
 fn a_wait_for_what_is_due_in_a_moment_is_not_shorter_either() {

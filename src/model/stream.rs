@@ -90,6 +90,48 @@ pub struct Sent {
     pub oldest: StreamId,
 }
 
+/// A stream that was left because it is gone, or because another one stands in its place. It may come
+/// back: who renames it away can rename it back, and a copy can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// It was sent up to here, with so many entries ever added up to there, where known.
+    pub place: StreamId,
+    pub accounted: Option<u64>,
+    /// The stream as it was seen last.
+    pub seen: Extent,
+    /// Measurements that were told as lost with it.
+    pub told: u64,
+}
+
+impl Former {
+    /// Whether this is that stream: it has only grown, and begins with the same entry, or with a later
+    /// one where as many were removed as that takes. A stream that others have written anew must
+    /// never be taken for it: its entries would be passed over.
+    pub fn is(&self, extent: &Extent) -> bool {
+        let seen = &self.seen;
+        if extent.newest < seen.newest {
+            return false;
+        }
+        let (Some(before), Some(added)) = (seen.added, extent.added) else {
+            // Only IDs tell, where nothing is counted.
+            let same = extent.first == seen.first && seen.first.is_some();
+            return seen.added == extent.added && (same || extent.newest == seen.newest);
+        };
+        let removed = added.saturating_sub(extent.length);
+        let removed_before = before.saturating_sub(seen.length);
+        if added < before || removed < removed_before {
+            return false;
+        }
+        match extent.first {
+            Some(first) if first <= seen.newest => seen
+                .first
+                .is_some_and(|one| first == one || first > one && removed > removed_before),
+            // All that was seen is gone.
+            _ => removed >= before,
+        }
+    }
+}
+
 /// The place of this program in the stream, as it is stored in the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -99,24 +141,33 @@ pub struct Position {
     pub accounted: Option<u64>,
     /// The stream as it was seen last.
     pub seen: Option<Extent>,
+    /// The stream before this one.
+    pub former: Option<Former>,
     /// It was not this program: somebody else has set that cursor.
     pub foreign: bool,
 }
 
+/// The word before a former stream.
+const FORMER: &str = " was ";
 /// The last word of a position with a cursor of somebody else.
 const FOREIGN: &str = " foreign";
 
 impl fmt::Display for Position {
     /// Words, `-` for what is not known: the cursor, the account, and of the stream the newest ID,
-    /// the length, the entries added and the first ID.
+    /// the length, the entries added and the first ID. The same of a former stream, and what was
+    /// told as lost with it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn word(known: Option<impl ToString>) -> String {
-            known.map_or("-".into(), |value| value.to_string())
-        }
         write!(f, "{} {}", self.cursor, word(self.accounted))?;
         if let Some(seen) = self.seen {
-            let (added, first) = (word(seen.added), word(seen.first));
-            write!(f, " {} {} {added} {first}", seen.newest, seen.length)?;
+            write!(f, " {}", words(&seen))?;
+        }
+        if let Some(former) = self.former {
+            let (accounted, seen) = (word(former.accounted), words(&former.seen));
+            write!(
+                f,
+                "{FORMER}{} {accounted} {seen} {}",
+                former.place, former.told
+            )?;
         }
         f.write_str(if self.foreign { FOREIGN } else { "" })
     }
@@ -125,15 +176,36 @@ impl fmt::Display for Position {
 impl Position {
     /// Reads what `Display` writes; what an earlier version has written lacks the stream.
     pub fn parse(text: &str) -> Option<Position> {
-        let own = text.strip_suffix(FOREIGN);
-        let mut words = own.unwrap_or(text).split(' ');
+        let foreign = text.strip_suffix(FOREIGN);
+        let own = foreign.unwrap_or(text);
+        let (own, was) = own.split_once(FORMER).unwrap_or((own, ""));
+        let mut words = own.split(' ');
         Some(Position {
             cursor: words.next().filter(|cursor| !cursor.is_empty())?.into(),
             accounted: words.next().and_then(|word| word.parse().ok()),
             seen: seen(&mut words),
-            foreign: own.is_some(),
+            former: former(&mut was.split(' ')),
+            foreign: foreign.is_some(),
         })
     }
+}
+
+fn word(known: Option<impl ToString>) -> String {
+    known.map_or("-".into(), |value| value.to_string())
+}
+
+fn words(seen: &Extent) -> String {
+    let (added, first) = (word(seen.added), word(seen.first));
+    format!("{} {} {added} {first}", seen.newest, seen.length)
+}
+
+fn former<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Former> {
+    Some(Former {
+        place: words.next()?.parse().ok()?,
+        accounted: words.next()?.parse().ok(),
+        seen: seen(words)?,
+        told: words.next()?.parse().ok()?,
+    })
 }
 
 fn seen<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Extent> {
@@ -166,8 +238,8 @@ pub enum Saved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
     Yes,
-    /// The measurement is no longer in the stream.
-    Gone,
+    /// The measurement is no longer in the stream, which is this one now.
+    Gone(Stream),
 }
 
 #[cfg(test)]
@@ -178,22 +250,109 @@ mod tests {
     fn a_position_is_read_back_and_so_is_one_of_an_earlier_version() {
         let id = |ms| StreamId::new(ms, 1);
         for (foreign, added, first) in [(false, Some(7), Some(id(3))), (true, None, None)] {
-            let position = Position {
-                cursor: "(5-1".into(),
-                accounted: added,
-                seen: Some(Extent {
-                    newest: id(9),
-                    length: 4,
-                    added,
-                    first,
-                    deleted: StreamId::ZERO,
-                }),
-                foreign,
+            let seen = Extent {
+                newest: id(9),
+                length: 4,
+                added,
+                first,
+                deleted: StreamId::ZERO,
             };
-            assert_eq!(Position::parse(&position.to_string()), Some(position));
+            let former = Former {
+                place: id(4),
+                accounted: added,
+                seen,
+                told: 3,
+            };
+            for seen in [None, Some(seen)] {
+                for former in [None, Some(former)] {
+                    let position = Position {
+                        cursor: "(5-1".into(),
+                        accounted: added,
+                        seen,
+                        former,
+                        foreign,
+                    };
+                    assert_eq!(Position::parse(&position.to_string()), Some(position));
+                }
+            }
         }
         let old = Position::parse("(5-1 12").expect("a position");
         assert_eq!((old.accounted, old.seen), (Some(12), None));
         assert_eq!(Position::parse(""), None);
+    }
+
+    /// A stream with so many entries ever added, so many in it, and these IDs.
+    fn extent(added: u64, length: u64, first: u64, newest: u64) -> Extent {
+        Extent {
+            newest: StreamId::new(newest, 0),
+            length,
+            added: Some(added),
+            first: (length > 0).then_some(StreamId::new(first, 0)),
+            deleted: StreamId::ZERO,
+        }
+    }
+
+    fn former(seen: Extent) -> Former {
+        Former {
+            place: StreamId::ZERO,
+            accounted: None,
+            seen,
+            told: 0,
+        }
+    }
+
+    #[test]
+    fn a_former_stream_is_known_again_whatever_came_and_went_in_it_meanwhile() {
+        let some = former(extent(50, 40, 11, 50));
+        // As it was, longer, shorter, empty.
+        for same in [
+            (50, 40, 11, 50),
+            (53, 43, 11, 60),
+            (50, 30, 21, 50),
+            (50, 0, 0, 50),
+        ] {
+            let (added, length, first, newest) = same;
+            assert!(some.is(&extent(added, length, first, newest)), "{same:?}");
+        }
+        let emptied = former(extent(50, 0, 0, 50));
+        assert!(emptied.is(&extent(50, 0, 0, 50)) && emptied.is(&extent(52, 2, 60, 61)));
+        let old = |extent| Extent {
+            added: None,
+            ..extent
+        };
+        assert!(former(old(extent(50, 40, 11, 50))).is(&old(extent(60, 50, 11, 60))));
+    }
+
+    #[test]
+    fn a_stream_that_was_written_anew_is_no_former_one() {
+        let some = former(extent(50, 40, 11, 50));
+        // Newer, older, older and newer, with the same IDs but for some, far longer.
+        let others = [
+            (3, 3, 60, 62),
+            (60, 60, 1, 45),
+            (60, 50, 12, 70),
+            (20, 20, 11, 50),
+            (39, 39, 11, 50),
+            (900, 851, 60, 910),
+        ];
+        for other in others {
+            let (added, length, first, newest) = other;
+            assert!(!some.is(&extent(added, length, first, newest)), "{other:?}");
+        }
+        let emptied = former(extent(50, 0, 0, 50));
+        for other in [(60, 60, 51, 110), (60, 11, 51, 110), (60, 10, 40, 110)] {
+            let (added, length, first, newest) = other;
+            assert!(
+                !emptied.is(&extent(added, length, first, newest)),
+                "{other:?}"
+            );
+        }
+        // Where nothing is counted, an empty one says nothing.
+        let old = |extent| Extent {
+            added: None,
+            ..extent
+        };
+        assert!(!former(old(extent(0, 0, 0, 50))).is(&old(extent(0, 2, 60, 61))));
+        assert!(!some.is(&old(extent(0, 40, 11, 50))));
     }
 }

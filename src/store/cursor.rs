@@ -216,6 +216,7 @@ pub(super) fn position(save: &Save) -> String {
         cursor: save.cursor.into(),
         accounted: save.accounted,
         seen: save.seen,
+        former: save.former,
         foreign: save.foreign,
     };
     position.to_string()

@@ -62,7 +62,7 @@ impl Store {
     /// Copies by a command that begins with `head`, and ends with the fields.
     fn copy_by(&mut self, id: StreamId, head: &[&[u8]]) -> Result<Copied, StoreError> {
         let Some(entry) = self.single(id)? else {
-            return Ok(Copied::Gone);
+            return Ok(Copied::Gone(self.stream()?));
         };
         let command = copy_command(head, &entry);
         drop(entry);

@@ -6,7 +6,7 @@ use mqtt_handler::bridge::{Request, Save};
 use mqtt_handler::model::compression::Compression;
 use mqtt_handler::model::measurement::BatchLimits;
 use mqtt_handler::model::settings::Raw;
-use mqtt_handler::model::stream::{Extent, Sent};
+use mqtt_handler::model::stream::{Extent, Former, Sent};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
 use crate::random::Random;
@@ -165,9 +165,19 @@ fn save(random: &mut Random) -> Save {
         cursor: cursor(random),
         accounted: random.percent(80).then(|| random.below(50)),
         seen: random.percent(70).then(|| extent(random)),
+        former: random.percent(30).then(|| former(random)),
         foreign: random.percent(20),
         lost: random.below(9),
         dead_letters: random.below(9),
+    }
+}
+
+fn former(random: &mut Random) -> Former {
+    Former {
+        place: random.pick(&CURSORS),
+        accounted: random.percent(80).then(|| random.below(50)),
+        seen: extent(random),
+        told: random.below(9),
     }
 }
 

@@ -197,6 +197,10 @@ impl World {
 
     pub fn fault_ends(&mut self, nth: usize) {
         let planned = self.plan.faults[nth].clone();
+        if planned.fault == Fault::StreamAway && !self.redis.mood.answers() {
+            let at = self.now + Duration::from_secs(1);
+            return self.queue.push(at, Event::Ends(nth));
+        }
         if let Some(trace) = &mut self.trace {
             trace.line(self.now, "FAULT", &format!("ends: {:?}", planned.fault));
         }
@@ -266,6 +270,7 @@ impl World {
             Fault::RedisReadOnly => redis.read_only -= 1,
             Fault::RedisLatency => redis.latency -= 1,
             Fault::NoCopies => redis.no_copies -= 1,
+            Fault::StreamAway => self.stream_comes_back(),
             Fault::Disabled => self.redis.data.enabled = Raw::Text("1".into()),
             Fault::Interval { .. } => {
                 let seconds = self.plan.setup.interval.as_secs_f64();

@@ -56,6 +56,8 @@ pub struct Broken {
 pub struct Ledger {
     pub facts: Vec<Fact>,
     pub incarnation: usize,
+    /// There were so many.
+    streams: usize,
     /// The largest ID that arrived, of each incarnation.
     highest: BTreeMap<usize, StreamId>,
     pub repeated: u64,
@@ -98,6 +100,13 @@ impl Ledger {
             forgotten: false,
         });
         self.facts.len() - 1
+    }
+
+    /// Another stream begins.
+    pub fn another_stream(&mut self) -> usize {
+        self.streams += 1;
+        self.incarnation = self.streams;
+        self.incarnation
     }
 
     /// The broker has taken these.

@@ -67,6 +67,7 @@ impl World {
         }
         match fault {
             Fault::StreamDeleted => self.stream_is_deleted(),
+            Fault::StreamAway => self.stream_goes_away(),
             Fault::StreamRewritten { hours_back } => {
                 let told = self.watch_knowledge();
                 self.stream_is_deleted();
@@ -120,11 +121,35 @@ impl World {
         let Values::Stream(entries) = std::mem::take(&mut self.redis.data.values) else {
             return;
         };
-        self.ledger.incarnation += 1;
-        self.redis.data.incarnation = self.ledger.incarnation;
+        self.redis.data.incarnation = self.ledger.another_stream();
         let uids: Vec<Uid> = entries.all.into_values().collect();
         self.watch_stream_deleted(&uids);
         self.are_removed(uids);
+    }
+
+    fn stream_goes_away(&mut self) {
+        let Values::Stream(entries) = std::mem::take(&mut self.redis.data.values) else {
+            return;
+        };
+        self.redis.data.away = Some((entries, self.redis.data.incarnation));
+        self.redis.data.incarnation = self.ledger.another_stream();
+        self.watch_stream_deleted(&[]);
+    }
+
+    /// RENAME puts it in the place of whatever there is.
+    pub fn stream_comes_back(&mut self) {
+        let Some((entries, incarnation)) = self.redis.data.away.take() else {
+            return;
+        };
+        let told = self.watch_knowledge();
+        self.stream_is_deleted();
+        let newest = entries.newest;
+        self.redis.data.values = Values::Stream(entries);
+        self.redis.data.incarnation = incarnation;
+        self.ledger.incarnation = incarnation;
+        self.watch_stream_back();
+        self.old_server_cannot_tell(told);
+        self.added(newest);
     }
 
     /// Servers that do not count what was added show only by older IDs that a stream is another one

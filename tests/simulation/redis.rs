@@ -7,7 +7,7 @@ use mqtt_handler::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Sa
 use mqtt_handler::model::measurement::{BatchLimits, Entry};
 use mqtt_handler::model::settings::{Raw, RawSettings};
 use mqtt_handler::model::stream::{
-    Copied, Extent, Position, Remembered, Saved, Sent, Stream, Waiting,
+    Copied, Extent, Former, Position, Remembered, Saved, Sent, Stream, Waiting,
 };
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
@@ -48,6 +48,8 @@ pub struct Status {
 #[derive(Clone, Debug, Default)]
 pub struct Data {
     pub values: Values,
+    /// A stream under another name, and which one it is.
+    pub away: Option<(Entries, usize)>,
     pub enabled: Raw,
     pub interval: Raw,
     pub cursor: Raw,
@@ -517,7 +519,7 @@ impl World {
         self.state()?;
         let uid = self.redis.data.stream().and_then(|e| e.all.get(&id));
         let Some(uid) = uid.copied() else {
-            return Ok(Answer::Copied(Copied::Gone));
+            return Ok(Answer::Copied(Copied::Gone(self.state()?)));
         };
         self.writable()?;
         self.redis.data.dead.push((id, uid));
@@ -596,14 +598,22 @@ impl World {
     }
 }
 
+/// What was deleted is not stored.
+fn stored(seen: Extent) -> Extent {
+    Extent {
+        deleted: StreamId::ZERO,
+        ..seen
+    }
+}
+
 fn position(save: &Save) -> Position {
     Position {
         cursor: save.cursor.clone(),
         accounted: save.accounted,
-        // What was deleted is not stored.
-        seen: save.seen.map(|seen| Extent {
-            deleted: StreamId::ZERO,
-            ..seen
+        seen: save.seen.map(stored),
+        former: save.former.map(|former| Former {
+            seen: stored(former.seen),
+            ..former
         }),
         foreign: save.foreign,
     }

@@ -86,6 +86,8 @@ pub enum Fault {
     RedisLatency,
     NoCopies,
     StreamDeleted,
+    /// Renamed, and back over whatever was written meanwhile.
+    StreamAway,
     StreamRewritten {
         hours_back: u64,
     },
@@ -133,6 +135,7 @@ impl Fault {
         matches!(
             self,
             Fault::StreamDeleted
+                | Fault::StreamAway
                 | Fault::StreamRewritten { .. }
                 | Fault::WaitingDeleted { .. }
                 | Fault::Trimmed { .. }
@@ -142,8 +145,17 @@ impl Fault {
         )
     }
 
+    /// The stream before the present one is known again, no other one.
+    fn hides_the_one_before(&self) -> bool {
+        use Fault::{StreamDeleted, StreamOfOtherType, StreamRewritten};
+        matches!(
+            self,
+            StreamDeleted | StreamRewritten { .. } | StreamOfOtherType
+        )
+    }
+
     /// The loss that it causes cannot be counted exactly by anybody.
-    pub fn blurs_losses(&self) -> bool {
+    fn blurs_losses(&self) -> bool {
         matches!(
             self,
             Fault::RedisForgets { .. }
@@ -289,11 +301,19 @@ impl Plan {
         };
         let count = random.pick(&[1, 2, 3, 4, 6, 9]);
         let mut faults: Vec<Planned> = (0..count).map(|_| planned(&mut random)).collect();
+        // The same here.
+        let mut own = Random::new(seed ^ 0xA076_1D64_78BD_642F);
+        if own.percent(8) {
+            faults.push(Planned {
+                at: own.millis(200, 40_000),
+                trigger: None,
+                lasts: own.millis(300, 15_000),
+                fault: Fault::StreamAway,
+            });
+        }
         if random.percent(20) {
             together(&mut random, &mut setup, &mut faults);
         }
-        // The same here.
-        let mut own = Random::new(seed ^ 0xA076_1D64_78BD_642F);
         if own.percent(1) {
             flaps(&mut own, &mut setup, &mut faults);
         }
@@ -324,6 +344,13 @@ impl Plan {
     pub fn end(&self) -> Duration {
         let ends = self.faults.iter().map(|planned| planned.at + planned.lasts);
         ends.max().unwrap_or_default().max(Duration::from_secs(5))
+    }
+
+    /// Every loss can be counted.
+    pub fn counts_losses(&self) -> bool {
+        let away = self.has(|fault| *fault == Fault::StreamAway);
+        let hidden = away && self.has(Fault::hides_the_one_before);
+        !hidden && !self.has(Fault::blurs_losses)
     }
 
     pub fn has(&self, test: impl Fn(&Fault) -> bool) -> bool {

@@ -174,7 +174,7 @@ impl World {
         }
         let (least, most) = self.ledger.losses();
         let told = self.device.shown.as_ref()?.counters.lost;
-        let exact = self.redis.counts && !self.plan.has(Fault::blurs_losses);
+        let exact = self.redis.counts && self.plan.counts_losses();
         if exact && !(least..=most).contains(&told) {
             let what = format!("{least} to {most}, told {told}");
             return Some(("1 losses are counted exactly", what));

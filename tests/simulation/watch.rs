@@ -52,6 +52,8 @@ pub struct Watch {
     /// What the device knows of the stream, and what the answer that is on its way adds to that.
     pub told: Told,
     coming: Option<Told>,
+    /// The stream that has come back last.
+    back: Option<usize>,
     five_failed: bool,
     old_worked: bool,
     window: Window,
@@ -115,6 +117,7 @@ impl Watch {
             hampered: false,
             told: Told::default(),
             coming: None,
+            back: None,
             five_failed: false,
             old_worked: false,
             window: Window {
@@ -164,7 +167,12 @@ impl World {
         match notice {
             bridge::Notice::Cursor { after, .. } => self.cursor_is_obeyed(*after),
             bridge::Notice::StreamAnew { .. } => {
+                self.watch.back = None;
                 self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
+            }
+            bridge::Notice::StreamBack { after, .. } => {
+                self.watch.back = None;
+                self.ledger.repeats_allowed += self.repeatable(*after);
             }
             bridge::Notice::CopyRefused { .. } | bridge::Notice::CursorRefused(_) => {
                 self.watch.hampered = true;
@@ -330,6 +338,19 @@ impl World {
         }
     }
 
+    /// A stream is back: a cursor that somebody else has set meanwhile counts in it.
+    pub fn watch_stream_back(&mut self) {
+        self.watch.cleared = StreamId::ZERO;
+        self.watch.back = Some(self.redis.data.incarnation);
+        if let Some(place) = self.watch.floor {
+            self.is_set_to(place);
+        }
+        if self.watch.floor.is_some() || !self.redis.counts {
+            let place = self.redis.data.stored_place();
+            self.ledger.repeats_allowed += self.repeatable(place.unwrap_or(StreamId::ZERO));
+        }
+    }
+
     /// A restart of Redis has brought back an earlier cursor: what somebody had set is void.
     pub fn cursor_is_restored(&mut self) {
         let place = self.redis.data.stored_place();
@@ -353,9 +374,14 @@ impl World {
 
     fn cursor_is_obeyed(&mut self, after: StreamId) {
         // A confirmation that was not stored is forgotten.
+        let away = self.redis.data.away.as_ref();
+        let away = [away.map(|(_, incarnation)| *incarnation), self.watch.back];
         let known = [self.redis.data.incarnation, self.watch.told.incarnation];
+        // Those of a stream that is away, or is back and not known to be, are remembered.
+        let known = known
+            .map(|incarnation| Some(incarnation).filter(|_| !away.contains(&Some(incarnation))));
         for fact in &mut self.ledger.facts {
-            fact.confirmed &= fact.id <= after || !known.contains(&fact.incarnation);
+            fact.confirmed &= fact.id <= after || !known.contains(&Some(fact.incarnation));
         }
         self.ledger.repeats_allowed += self.repeatable(after);
         let now = self.redis.data.cursor == Raw::Text("$".into());

@@ -20,6 +20,7 @@ fn view(extent: Extent, place: u64, ahead: u64, page: u64, at_end: bool) -> View
         stream: Stream::Present(extent),
         place: id(place),
         ahead,
+        kept: (id(place), None),
         page,
         at_end,
     }
@@ -88,7 +89,7 @@ fn entries_deleted_from_the_middle_show_at_the_end() {
         account.look(&view(deleted, 150, 50, 47, true)),
         Finding::Lost(3)
     );
-    account.passed(97);
+    account.passed(97, None);
     assert_eq!(account.accounted(), Some(200));
     assert_eq!(
         account.look(&view(deleted, 200, 0, 0, true)),
@@ -166,16 +167,17 @@ fn a_stream_that_is_gone_takes_what_waited_along_and_what_is_in_flight_may_still
         stream: Stream::Absent,
         place: id(120),
         ahead: 20,
+        kept: (id(100), Some(100)),
         page: 0,
         at_end: true,
     };
     assert_eq!(account.look(&gone), Finding::Gone(10));
     assert_eq!(account.look(&gone), Finding::Nothing);
-    account.passed(20);
+    account.passed(20, None);
     assert_eq!(account.accounted(), Some(0));
     let anew = extent(3, 3, 200, 202);
     assert_eq!(account.look(&view(anew, 120, 0, 3, true)), Finding::Nothing);
-    account.passed(3);
+    account.passed(3, None);
     assert_eq!(account.accounted(), Some(3));
 }
 
@@ -187,6 +189,7 @@ fn what_was_in_flight_of_a_stream_that_is_gone_is_lost_if_it_fails() {
         stream: Stream::Absent,
         place: id(120),
         ahead: 20,
+        kept: (id(100), Some(100)),
         page: 0,
         at_end: true,
     };
@@ -194,10 +197,14 @@ fn what_was_in_flight_of_a_stream_that_is_gone_is_lost_if_it_fails() {
     assert_eq!(account.dropped(20, 20), 0);
     assert_eq!(account.dropped(20, 0), 20);
     assert_eq!(account.dropped(0, 0), 0);
-    account.anew(7);
-    assert_eq!(account.forgotten_answered(true), 0);
-    account.anew(7);
-    assert_eq!(account.forgotten_answered(false), 7);
+    for (delivered, lost) in [(true, 0), (false, 5)] {
+        account.anew(7, (id(120), Some(0)));
+        assert_eq!(account.forget_ahead(5), 2);
+        // Another stream is left meanwhile.
+        account.anew(3, (id(120), Some(0)));
+        assert_eq!(account.forget_ahead(0), 3);
+        assert_eq!(account.forgotten_answered(delivered), lost);
+    }
 }
 
 #[test]
@@ -209,7 +216,7 @@ fn a_server_that_does_not_count_keeps_the_account_silent() {
     };
     assert_eq!(account.look(&view(old, 100, 0, 0, true)), Finding::Nothing);
     account.set(None);
-    account.passed(5);
+    account.passed(5, None);
     assert_eq!(account.accounted(), None);
     assert_eq!(
         account.look(&view(extent(1, 1, 1, 1), 100, 0, 1, true)),
@@ -221,7 +228,7 @@ fn a_server_that_does_not_count_keeps_the_account_silent() {
 fn an_empty_stream_that_a_consumer_group_has_made_is_none() {
     let mut account = account(0);
     let empty = extent(0, 0, 0, 0);
-    assert_eq!(account.look(&view(empty, 0, 0, 0, true)), Finding::Nothing);
+    assert_eq!(account.look(&view(empty, 0, 0, 0, true)), Finding::Gone(0));
     assert_eq!(account.accounted(), Some(0));
 }
 
@@ -229,7 +236,7 @@ fn an_empty_stream_that_a_consumer_group_has_made_is_none() {
 fn what_was_seen_and_not_kept_or_dropped_again_still_waits() {
     let mut account = account(100);
     account.look(&view(extent(150, 150, 1, 150), 100, 0, 50, true));
-    account.passed(5);
+    account.passed(5, None);
     // Of the 50, 5 are confirmed, 20 are in flight, and the rest was not kept.
     let anew = extent(5, 5, 1, 5);
     assert_eq!(
@@ -298,12 +305,13 @@ fn what_was_confirmed_is_no_loss_unless_redis_has_forgotten_it() {
         let mut account = account(100);
         account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
         account.stored(Some(stored));
-        account.passed(10);
+        account.passed(10, None);
         account.resume(Some(100), account.seen());
         let gone = View {
             stream: Stream::Absent,
             place: id(100),
             ahead: 0,
+            kept: (id(100), Some(100)),
             page: 0,
             at_end: true,
         };
@@ -385,7 +393,7 @@ fn what_was_passed_and_not_delivered_is_lost_with_the_stream() {
         let mut account = account(100);
         account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
         account.stored(Some(100));
-        account.passed(10);
+        account.passed(10, None);
         if distrusted {
             account.distrust();
         }
@@ -394,6 +402,7 @@ fn what_was_passed_and_not_delivered_is_lost_with_the_stream() {
             stream: Stream::Absent,
             place: id(100),
             ahead: 0,
+            kept: (id(100), None),
             page: 0,
             at_end: true,
         };
@@ -408,4 +417,89 @@ fn what_was_counted_keeps_the_last_look() {
     account.counted(100);
     assert_eq!(account.accounted(), Some(100));
     assert_eq!(account.seen(), Some(extent(130, 130, 1, 130)));
+}
+
+fn a_stream_that_comes_back_goes_on_where_it_was() {
+    let before = Extent {
+        deleted: id(60),
+        ..extent(130, 90, 41, 130)
+    };
+    let mut account = account(100);
+    account.look(&view(before, 100, 0, 30, true));
+    let gone = View {
+        stream: Stream::Absent,
+        kept: (id(100), Some(100)),
+        ..view(before, 120, 20, 0, true)
+    };
+    assert_eq!(account.look(&gone), Finding::Gone(10));
+    account.told(10);
+    // What is in flight fails as well.
+    assert_eq!(account.dropped(20, 0), 20);
+    assert_eq!(account.come_back(&extent(130, 130, 140, 270), 0), None);
+    let former = account.come_back(&before, 0).expect("it is the same one");
+    assert_eq!((former.place, former.told), (id(100), 30));
+    account.go_on(&former, true);
+    let look = view(before, 100, 0, 30, true);
+    assert_eq!(account.look(&look), Finding::Nothing);
+    assert_eq!(account.accounted(), Some(100));
+    assert_eq!(account.come_back(&before, 0), None);
+}
+
+#[test]
+fn a_stream_comes_back_in_the_place_of_another_one_and_that_one_in_its_turn() {
+    let (one, other) = (extent(50, 50, 1, 50), extent(8, 8, 60, 67));
+    let mut account = account(50);
+    account.look(&view(one, 50, 0, 0, true));
+    assert_eq!(account.look(&view(other, 50, 0, 8, true)), Finding::Anew(0));
+    account.look(&view(other, 50, 0, 8, true));
+    account.passed(3, None);
+    let former = account.come_back(&one, 0).expect("it is the first one");
+    assert_eq!(account.anew(0, (id(62), Some(3))), Finding::Anew(5));
+    account.told(5);
+    account.go_on(&former, false);
+    assert_eq!(account.look(&view(one, 50, 0, 0, true)), Finding::Nothing);
+    let former = account.come_back(&other, 0).expect("it is the other one");
+    assert_eq!((former.place, former.told), (id(62), 5));
+}
+
+/// All of it was sent and trimmed, and sensors write into both.
+#[test]
+fn a_stream_that_comes_back_empty_is_known_by_what_was_removed_from_it() {
+    let mut account = account(50);
+    account.look(&view(extent(50, 0, 0, 50), 50, 0, 0, true));
+    let other = extent(4, 4, 60, 63);
+    let anew = View {
+        kept: (id(50), Some(50)),
+        ..view(other, 50, 0, 4, true)
+    };
+    assert_eq!(account.look(&anew), Finding::Anew(0));
+    account.set(Some(0));
+    account.saw(&other);
+    account.passed(4, None);
+    // As many as were ever in the first one; then another number.
+    let own = extent(54, 4, 70, 73);
+    assert_eq!(
+        account.come_back(&own, 0).map(|former| former.place),
+        Some(id(50))
+    );
+    assert_eq!(account.come_back(&extent(54, 3, 71, 73), 0), None);
+    // Trimmed down to what was sent of it.
+    account.passed(46, None);
+    assert_eq!(account.come_back(&own, 0), None);
+}
+
+#[test]
+fn what_was_in_flight_when_its_stream_was_left_is_behind_the_place_where_it_goes_on() {
+    let mut account = account(100);
+    let before = extent(130, 130, 1, 130);
+    account.look(&view(before, 120, 20, 10, true));
+    let gone = View {
+        stream: Stream::Absent,
+        kept: (id(100), Some(100)),
+        ..view(before, 120, 20, 0, true)
+    };
+    account.look(&gone);
+    account.passed(20, Some(id(120)));
+    let former = account.come_back(&before, 0).expect("it is the same one");
+    assert_eq!((former.place, former.accounted), (id(120), Some(120)));
 }

@@ -160,6 +160,7 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
             accounted: Some(7),
             seen: None,
             foreign,
+            former: None,
         });
         room.run();
         let accounted = counts.then_some(7);
@@ -179,7 +180,14 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
 fn a_copy_and_a_measurement_that_is_gone_are_counted_and_told() {
     let mut room = Room::new(rules());
     poisoned(&mut room, 2);
-    for copied in [Copied::Yes, Copied::Gone] {
+    let stream = Stream::Present(Extent {
+        newest: id(1000),
+        length: 1,
+        added: None,
+        first: Some(id(1)),
+        deleted: StreamId::ZERO,
+    });
+    for copied in [Copied::Yes, Copied::Gone(stream)] {
         room.run_until(|request| matches!(request, Request::Copy { .. }));
         room.gets(Input::Redis(Ok(Answer::Copied(copied))));
     }
@@ -213,6 +221,7 @@ fn what_was_passed_without_a_copy_is_not_trusted_behind_a_new_connection() {
             stream,
             place: id(100),
             ahead: 0,
+            kept: (id(100), None),
             page: 0,
             at_end: false,
         };
@@ -220,7 +229,7 @@ fn what_was_passed_without_a_copy_is_not_trusted_behind_a_new_connection() {
         account.set(Some(100));
         account.look(&view(stream(130)));
         account.stored(Some(100));
-        account.passed(10);
+        account.passed(10, None);
         poisoned(&mut room, poison);
         room.bridge.begin_again();
         let account = &mut room.bridge.account;

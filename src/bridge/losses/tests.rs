@@ -13,19 +13,28 @@ const INTERVAL: Duration = Duration::from_secs(1);
 struct World {
     bridge: Bridge,
     now: Instant,
-    ids: Vec<u64>,
+    /// `None`: there is no stream.
+    ids: Option<Vec<u64>>,
+    /// Entries that were removed from it.
+    removed: u64,
     /// The first and the last ID of each list, and each cursor.
     lists: Vec<(u64, u64)>,
     cursors: Vec<String>,
+    told: Vec<Notice>,
+    trims: u32,
     refuses: fn(&Request) -> Option<RedisFailure>,
     waits: Instant,
 }
 
 impl World {
     fn new(ids: &[u64]) -> World {
+        World::with(rules(), ids)
+    }
+
+    fn with(rules: Rules, ids: &[u64]) -> World {
         let rules = Rules {
             ack_timeout: INTERVAL,
-            ..rules()
+            ..rules
         };
         let mut bridge = Bridge::new(rules, 1);
         let now = Instant::now();
@@ -34,9 +43,12 @@ impl World {
         World {
             bridge,
             now,
-            ids: ids.to_vec(),
+            ids: Some(ids.to_vec()),
+            removed: 0,
             lists: Vec::new(),
             cursors: Vec::new(),
+            told: Vec::new(),
+            trims: 0,
             refuses: |_| None,
             waits: now,
         }
@@ -52,6 +64,7 @@ impl World {
                     self.bridge.handle(self.now, Input::Redis(answer));
                 }
                 Action::Publish { list, .. } => self.lists.push((list.first.ms, list.last.ms)),
+                Action::Tell(notice) => self.told.push(notice),
                 Action::Wait(until) if until > self.now => return self.waits = until,
                 _ => {}
             }
@@ -60,14 +73,16 @@ impl World {
 
     fn answer(&mut self, request: Request) -> Answer {
         let id = |ms: &u64| StreamId::new(*ms, 0);
-        let count = self.ids.len() as u64;
-        let stream = Stream::Present(Extent {
-            newest: self.ids.last().map_or(StreamId::ZERO, id),
-            length: count,
-            added: Some(count),
-            first: self.ids.first().map(id),
-            deleted: StreamId::ZERO,
+        let stream = self.ids.as_ref().map_or(Stream::Absent, |ids| {
+            Stream::Present(Extent {
+                newest: ids.last().map_or(StreamId::ZERO, id),
+                length: ids.len() as u64,
+                added: Some(ids.len() as u64 + self.removed),
+                first: ids.first().map(id),
+                deleted: StreamId::ZERO,
+            })
         });
+        let ids = self.ids.as_deref().unwrap_or_default();
         let last_id = match self.cursors.last() {
             Some(cursor) => crate::model::settings::Raw::Text(cursor.clone()),
             None => crate::model::settings::Raw::Missing,
@@ -82,13 +97,12 @@ impl World {
             Request::Settings => Answer::Settings(settings),
             Request::Look { after } => Answer::Look(Look {
                 stream,
-                oldest: self.ids.iter().map(id).find(|id| *id > after),
+                oldest: ids.iter().map(id).find(|id| *id > after),
                 waiting: None,
                 used_percent: None,
             }),
             Request::Page { after, .. } => {
-                let behind: Vec<StreamId> =
-                    self.ids.iter().map(id).filter(|id| *id > after).collect();
+                let behind: Vec<StreamId> = ids.iter().map(id).filter(|id| *id > after).collect();
                 Answer::Page(Page {
                     settings,
                     stream: Some(stream),
@@ -102,6 +116,14 @@ impl World {
                     }),
                     ..Page::default()
                 })
+            }
+            Request::Count { after, last } => Answer::Counted {
+                count: ids.iter().map(id).filter(|id| *id > after).count() as u64,
+                end: last,
+            },
+            Request::Trim { .. } => {
+                self.trims += 1;
+                Answer::Trimmed { more: false }
             }
             Request::Save(save) => {
                 self.cursors.push(save.cursor);
@@ -118,7 +140,7 @@ fn a_list_of_the_old_stream_moves_no_cursor_in_a_new_one_where_somebody_else_has
         let mut world = World::new(&[100, 101]);
         world.runs();
         assert_eq!(world.lists, [(100, 101)]);
-        world.ids = anew.to_vec();
+        world.ids = Some(anew.to_vec());
         world.runs();
         world.bridge.handle(world.now, Input::Delivered(Ok(())));
         world.runs();
@@ -290,16 +312,6 @@ fn what_waited_in_a_stream_that_is_another_one_now_is_lost() {
 }
 
 #[test]
-fn the_list_in_flight_may_still_arrive() {
-    let mut room = Room::new(rules());
-    assert_eq!(room.bridge.account_keeps_flight(), 0);
-    room = Room::sending(rules(), list(2, 4, 100));
-    assert_eq!(room.bridge.account_keeps_flight(), 3);
-    room.gets(Input::Delivered(Ok(())));
-    assert_eq!(room.bridge.account_keeps_flight(), 0);
-}
-
-#[test]
 fn what_is_confirmed_while_it_counts_is_added() {
     let mut room = Room::sending(rules(), list(2, 4, 100));
     room.bridge
@@ -363,4 +375,108 @@ fn where_there_is_no_account_a_look_begins_it() {
     bridge.account.set(None);
     assert!(bridge.audit(&seen(present(), id(20))));
     assert_eq!(bridge.account.accounted(), Some(8));
+}
+
+impl World {
+    /// The broker takes the list in flight.
+    fn confirms(&mut self) {
+        self.bridge.handle(self.now, Input::Delivered(Ok(())));
+        self.runs();
+    }
+
+    /// Long enough for a look at the stream.
+    fn waits(&mut self) {
+        (0..7).for_each(|_| self.runs());
+    }
+
+    fn lost(&self) -> u64 {
+        self.bridge.view().counters.lost
+    }
+}
+
+/// With five measurements sent, three that wait, and no broker.
+fn with_three_that_wait() -> World {
+    let mut world = World::new(&[1, 2, 3, 4, 5]);
+    world.runs();
+    world.confirms();
+    let down = Input::LinkDown { idle: true };
+    world.bridge.handle(world.now, down);
+    world.ids = Some((1..=8).collect());
+    world.waits();
+    assert_eq!((world.lists.len(), world.lost()), (1, 0));
+    world
+}
+
+fn link_up(world: &mut World) {
+    let (link, limit) = (2, usize::MAX);
+    world
+        .bridge
+        .handle(world.now, Input::LinkUp { link, limit });
+    world.runs();
+}
+
+#[test]
+fn a_stream_that_was_renamed_away_and_back_is_sent_on_and_nothing_is_lost_with_it() {
+    let mut world = with_three_that_wait();
+    for _ in 0..2 {
+        let away = world.ids.take();
+        world.waits();
+        assert_eq!(world.lost(), 3);
+        world.ids = away;
+        world.waits();
+        assert_eq!(world.lost(), 0);
+        let back = Notice::StreamBack {
+            after: StreamId::new(5, 0),
+            told: 3,
+        };
+        assert_eq!(world.told.last(), Some(&back));
+    }
+    link_up(&mut world);
+    assert_eq!(world.lists, [(1, 5), (6, 8)]);
+    world.confirms();
+    assert_eq!((world.lost(), world.cursors.len()), (0, 2));
+}
+
+#[test]
+fn a_stream_that_comes_back_over_what_was_written_meanwhile_is_sent_on() {
+    let mut world = with_three_that_wait();
+    let away = world.ids.replace(vec![9, 10]);
+    world.waits();
+    assert_eq!(world.lost(), 3);
+    world.ids = away;
+    world.waits();
+    // What was written meanwhile is gone instead.
+    assert_eq!(world.lost(), 2);
+    link_up(&mut world);
+    assert_eq!(world.lists, [(1, 5), (6, 8)]);
+}
+
+#[test]
+fn a_stream_of_which_all_was_sent_and_trimmed_comes_back_without_a_loss() {
+    let mut world = World::new(&[1, 2, 3, 4, 5]);
+    world.runs();
+    world.confirms();
+    (world.ids, world.removed) = (Some(Vec::new()), 5);
+    world.waits();
+    (world.ids, world.removed) = (None, 0);
+    world.waits();
+    (world.ids, world.removed) = (Some(vec![6, 7]), 5);
+    world.waits();
+    assert_eq!((world.lost(), &world.lists[..]), (0, &[(1, 5), (6, 7)][..]));
+}
+
+/// All of it was sent before, or passed over on purpose: nothing comes that would ask for a trim, and a
+/// Redis that is full takes no measurements.
+#[test]
+fn what_lies_before_the_cursor_is_trimmed_at_the_start_and_whenever_the_cursor_was_set() {
+    let rules = Rules {
+        keep_sent: Some(0),
+        ..rules()
+    };
+    let mut world = World::with(rules, &[1, 2, 3]);
+    for (cursor, trims) in [("(3-0", 1), ("(2-0", 2)] {
+        world.cursors.push(cursor.into());
+        world.runs();
+        assert_eq!(world.trims, trims, "{cursor}");
+    }
 }

@@ -68,6 +68,7 @@ fn losses(mark: &str) -> Vec<Notice> {
             cursor: id,
             lost: 0,
         },
+        Notice::StreamBack { after: id, told: 0 },
         Notice::LostInFlight(0),
         Notice::FurtherLosses(Loss {
             measurements: 0,

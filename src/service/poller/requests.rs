@@ -161,6 +161,7 @@ fn stored(save: &Save) -> store::Save<'_> {
         cursor: &save.cursor,
         accounted: save.accounted,
         seen: save.seen,
+        former: save.former,
         foreign: save.foreign,
         lost: Some(save.lost),
         dead_letters: Some(save.dead_letters),
