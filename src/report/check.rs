@@ -51,7 +51,11 @@ fn setting(value: &Value, file: &str) -> String {
 
 fn redis(config: &Config) -> Result<(), StoreError> {
     let mut store = Store::new(&config.redis, "mqtt-handler-check");
-    println!("  ok    Redis: version {}", store.version()?);
+    let version = store.version()?;
+    if let Some(why) = store::too_old(&version) {
+        return Err(StoreError::Refused(why));
+    }
+    println!("  ok    Redis: version {version}");
     match store.stream()? {
         Stream::Absent => println!("  ok    Redis: measurement:values does not exist yet"),
         Stream::Present(extent) => {

@@ -29,6 +29,15 @@ impl Memory {
     }
 }
 
+/// What is wrong with a server of this version, in words.
+pub fn too_old(version: &str) -> Option<String> {
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    let version_of: (u64, u64) = (numbers.next()?, numbers.next()?);
+    (version_of < (6, 2)).then(|| {
+        format!("version {version} is too old, nothing can be read from it: 6.2 is the oldest")
+    })
+}
+
 impl Store {
     /// Why Redis may lose measurements by its own settings, in words; empty where it will not,
     /// or does not say.
@@ -37,6 +46,11 @@ impl Store {
     /// As for every command.
     pub fn hazards(&mut self) -> Result<Vec<String>, StoreError> {
         let mut found = Vec::new();
+        match self.version() {
+            Ok(version) => found.extend(too_old(&version).map(|why| format!("Redis: {why}"))),
+            Err(StoreError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
         let policy = self.setting("maxmemory-policy")?;
         if policy.starts_with("allkeys-") {
             found.push(format!(
@@ -110,6 +124,23 @@ impl Store {
             Ok(Value::Array(mut pair)) => Ok(text_of(pair.pop())),
             Ok(_) | Err(StoreError::Refused(_)) => Ok(String::new()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_be_read_is_told_by_its_version() {
+        for old in ["6.0.16", "5.0.14", "6.1"] {
+            assert!(too_old(old).is_some_and(|why| why.contains(old)), "{old}");
+        }
+        for good in [
+            "6.2.0", "6.2.14", "7.0.15", "8.2.1", "10.0.0", "unknown", "",
+        ] {
+            assert_eq!(too_old(good), None, "{good}");
         }
     }
 }
