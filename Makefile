@@ -36,7 +36,7 @@ help:
 	@echo "make build            the release binary"
 	@echo "make image            the image, built and tried (BASES=local without an image registry)"
 	@echo "make arm              64 and 32 bit ARM, cross-compiled and tried under an emulator"
-	@echo "make dist             all that a device needs without a compiler, and archives, in target/dist"
+	@echo "make dist             all that a device needs without a compiler, and archives, in target/dist (BASES=local, as above)"
 
 # Installs what is missing where there is apt-get, and says what is missing elsewhere.
 setup:
