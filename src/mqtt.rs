@@ -95,7 +95,11 @@ impl Broker {
             tls::check_files(tls)
                 .map_err(|reason| NoConnection::new(NoConnectionKind::NeedsPerson, reason))?;
         }
-        let line = Arc::new(Line::new(address, attempt.protocol));
+        let line = Arc::new(Line::new(
+            address,
+            attempt.protocol,
+            self.config.tls.is_some(),
+        ));
         let result = self.shake_hands(attempt, &line, on_message, &mut give_up);
         result.map_err(|error| self.tls_in_words(error, address, &mut give_up))
     }

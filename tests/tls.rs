@@ -3,11 +3,16 @@
 mod support;
 
 use std::process::Output;
+use std::time::Duration;
 
 use support::certificates::Certificates;
+use support::packet::{self, Kind, Packet};
 use support::proxy::Proxy;
+use support::scripted::{Answer, Scripted};
 use support::service::command;
-use support::{Mosquitto, Receiver, Redis, Service, free_port, holds_within, wait_until};
+use support::{
+    Mosquitto, Receiver, Redis, Service, free_port, holds_within, tls_front, wait_until,
+};
 
 /// A broker with a listener for each kind of certificate, with and without the demand for one
 /// of the client, and a plain one.
@@ -546,4 +551,59 @@ fn a_redis_password_is_used() {
         .query(&mut connection)
         .expect("XADD");
     wait_until("the measurement arrives", || receiver.distinct() == 1);
+}
+
+/// Puts bytes before the acknowledgement of the first list, in one write.
+fn before_first_acknowledgement(bytes: &[u8]) -> impl FnMut(&Packet) -> Answer + use<> {
+    let mut bytes = Some(bytes.to_vec());
+    move |packet| match packet.kind {
+        Kind::Publish if packet.topic.ends_with("/values") => match bytes.take() {
+            Some(bytes) => Answer::Raw([bytes, packet.answer(None)].concat()),
+            None => Answer::Honest,
+        },
+        _ => Answer::Honest,
+    }
+}
+
+#[test]
+fn what_shares_a_record_with_the_answer_to_a_ping_is_read_at_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let certificates = Certificates::make(folder.path());
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    let port = tls_front::start(&certificates, broker.port);
+    let settings = [
+        ("MQTT_HOST", "localhost"),
+        ("MQTT_TLS_CA_CERTS", &certificates.path("ca.pem")),
+        ("INTERVAL_SECONDS", "0"),
+    ];
+    let service = Service::of_device(&redis, port, &settings);
+    wait_until("it has subscribed", || broker.count(Kind::Subscribe) == 2);
+    let soon = Duration::from_secs(10);
+    let pingresp = [0xD0, 0];
+    // Three answers to pings are to spare on each connection.
+    let (replies, request) = (
+        "iot-projekt/device/u1/response",
+        "iot-projekt/device/u1/request",
+    );
+    for (nth, padding) in [(0, 0), (1, 40_000)] {
+        let padding = "x".repeat(padding);
+        let command = format!("{{\"command\":\"get_status\",\"padding\":\"{padding}\"}}");
+        let command = packet::publish(5, request.as_bytes(), command.as_bytes(), 0x30, 0);
+        broker.send(&[&pingresp[..], &command].concat());
+        let replied = holds_within(soon, || broker.messages(replies).len() == nth + 1);
+        assert!(replied, "a command behind the answer");
+    }
+    broker.script(before_first_acknowledgement(&pingresp));
+    redis.fill(1, 100);
+    let confirmed = holds_within(soon, || redis.cursor().as_deref() == Some("(100-0"));
+    assert!(confirmed, "an acknowledgement behind the answer");
+    assert_eq!(broker.connects(), 1, "{}", service.log().join("\n"));
+    // On another connection: all that are to spare at once.
+    broker.cut();
+    wait_until("it has subscribed", || broker.count(Kind::Subscribe) == 4);
+    broker.script(before_first_acknowledgement(&pingresp.repeat(3)));
+    redis.fill(101, 100);
+    let confirmed = holds_within(soon, || redis.cursor().as_deref() == Some("(200-0"));
+    assert!(confirmed, "an acknowledgement behind several answers");
+    assert_eq!(broker.connects(), 2, "{}", service.log().join("\n"));
 }

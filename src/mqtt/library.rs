@@ -46,6 +46,7 @@ unsafe extern "C" {
     /// block: that socket pair is drained at every turn.
     fn Socket_interrupt() -> c_int;
     fn Socket_noPendingWrites(socket: c_int) -> c_int;
+    fn SSLSocket_addPendingRead(socket: c_int);
     fn MQTTPacket_send_pingreq(net: *mut Net, client: *const c_char) -> c_int;
     fn MQTTAsync_lock_mutex(mutex: *mut c_void);
     fn MQTTAsync_unlock_mutex(mutex: *mut c_void);
@@ -253,7 +254,14 @@ pub unsafe extern "C" fn __wrap_WebSocket_getdata(
     if bytes == 0 {
         // The gate has judged the packet with its head. This only clears the library's buffer.
         // SAFETY: the arguments are the library's own.
-        return unsafe { __real_WebSocket_getdata(net, bytes, actual) };
+        let data = unsafe { __real_WebSocket_getdata(net, bytes, actual) };
+        if line.tls {
+            // The library asks OpenSSL for what lies behind a packet in the same record only where
+            // the packet has a body. `poll` does not see it: so it reads once more.
+            // SAFETY: the library reads under its lock, in the one thread that uses this list.
+            unsafe { SSLSocket_addPendingRead((*net).socket) };
+        }
+        return data;
     }
     // SAFETY: both pointers come from the library, which calls with valid ones.
     let data = unsafe {

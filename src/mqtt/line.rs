@@ -21,6 +21,8 @@ const OTHER_VERSION: u8 = 1;
 pub struct Line {
     /// Where the connection goes, whatever the name resolves to by then.
     pub address: SocketAddr,
+    /// It is encrypted.
+    pub tls: bool,
     version: Protocol,
     traffic: Mutex<Traffic>,
     ended: OnceLock<Ended>,
@@ -66,10 +68,11 @@ pub enum How {
 }
 
 impl Line {
-    pub fn new(address: SocketAddr, version: Protocol) -> Line {
+    pub fn new(address: SocketAddr, version: Protocol, tls: bool) -> Line {
         let (tell, told) = bounded(1);
         Line {
             address,
+            tls,
             version,
             traffic: Mutex::new(Traffic {
                 awaited: Awaited::new(version),

@@ -15,6 +15,7 @@ pub mod service;
 pub mod stream;
 pub mod supervisor;
 pub mod terminal;
+pub mod tls_front;
 
 use std::time::{Duration, Instant};
 

@@ -31,7 +31,7 @@ pub fn version(before: u8) -> Protocol {
 /// A line on which that has happened.
 pub fn line(before: u8) -> Line {
     let version = version(before);
-    let line = Line::new(([127, 0, 0, 1], 1883).into(), version);
+    let line = Line::new(([127, 0, 0, 1], 1883).into(), version, false);
     let v5 = version == Protocol::V5;
     let properties: &[u8] = if v5 { &[0] } else { &[] };
     line.sending(0x10, &[&[0]]);
