@@ -103,6 +103,8 @@ enum State {
 struct Up {
     protocol: Protocol,
     since: Instant,
+    /// When it was last asked for a subscription.
+    subscribed: Option<Instant>,
     /// Bytes of the largest packet that the broker takes.
     maximum_packet: Option<usize>,
     /// The broker keeps retained messages.
@@ -256,6 +258,7 @@ impl Link {
         self.state = State::Up(Up {
             protocol: attempt.protocol,
             since: now,
+            subscribed: None,
             maximum_packet,
             retains,
             busy: Busy::No,
@@ -298,7 +301,10 @@ impl Link {
                 self.subscriptions[nth].asked(since + SUBSCRIBE_PATIENCE);
             }
             Err(NotSubscribed::Ended(ended)) => {
-                if ended.by != By::Line {
+                if ended.by == By::Gate {
+                    // That did not come of what was subscribed to.
+                    self.subscriptions[nth].doubt();
+                } else if ended.by != By::Line {
                     self.subscriptions[nth].asked(since + SUBSCRIBE_PATIENCE);
                 }
                 up.ended.get_or_insert(ended);

@@ -14,7 +14,8 @@ const MANY_CUTS: u32 = 3;
 const CUT_SHORT: Duration = Duration::from_secs(15);
 /// A connection that stood for so long was not ended by what the broker sent at its start.
 const STOOD: Duration = Duration::from_secs(60);
-/// So many connections in a row ended by a message point to a retained one.
+/// So many connections in a row ended by a message too large, at once after a subscription, point to
+/// a retained one.
 const MANY_GATE_ENDS: u32 = 2;
 /// The keep alive is doubled so often at most.
 const MOST_DOUBLINGS: u32 = 6;
@@ -193,12 +194,14 @@ impl Link {
         };
         let Some(ended) = up.ended.take() else { return };
         let uptime = now.saturating_duration_since(up.since);
+        let at_once = |at: Instant| now.saturating_duration_since(at) < CUT_SHORT;
+        let subscribed = up.subscribed.is_some_and(at_once);
         self.return_measurements();
-        if matches!(ended.by, By::Broker | By::Gate) {
+        if ended.by == By::Broker {
             let blamed = |duty: &mut Duty| duty.may_be_answered(now) && duty.failed(now);
             self.leave_out(blamed, &ended.reason);
         }
-        self.judge_gate(now, &ended, uptime);
+        self.judge_gate(now, &ended, uptime, subscribed);
         self.judge_latest(now, &ended);
         self.retry.backoff.connection_lasted(uptime);
         let unexplained = idle && ended.by == By::Broker && uptime < CUT_SHORT;
@@ -228,9 +231,9 @@ impl Link {
     }
 
     /// What comes again and again over a subscription costs the subscription, not the
-    /// measurements.
-    fn judge_gate(&mut self, now: Instant, ended: &Ended, uptime: Duration) {
-        if ended.by != By::GateMessage {
+    /// measurements. `subscribed`: a subscription was made shortly before.
+    fn judge_gate(&mut self, now: Instant, ended: &Ended, uptime: Duration, subscribed: bool) {
+        if ended.by != By::GateMessage || !subscribed {
             if uptime >= STOOD {
                 self.retry.gate_ends = 0;
             }

@@ -860,6 +860,36 @@ fn messages_that_must_not_come_cost_the_subscriptions_at_the_second_time() {
 }
 
 #[test]
+fn a_message_too_large_counts_only_at_once_after_a_subscription() {
+    for (seconds, costs) in [(14, true), (15, false)] {
+        let mut world = World::connected(rules());
+        for _ in 0..3 {
+            world.pass(seconds);
+            world.handle(Input::Ended(broken(By::GateMessage)));
+            world.connect(None);
+            if world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. })) {
+                break;
+            }
+            world.subscribe_all();
+        }
+        let told = world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. }));
+        assert_eq!(told, costs, "after {seconds} s");
+    }
+}
+
+#[test]
+fn an_illegal_answer_to_a_subscription_never_costs_it() {
+    let mut world = World::new(rules());
+    for _ in 0..4 {
+        world.connect(None);
+        assert!(matches!(world.wait_for(5), Action::Subscribe { .. }));
+        let ended = NotSubscribed::Ended(broken(By::Gate));
+        world.handle(Input::Subscribed(Err(ended)));
+    }
+    assert!(!world.has_told(|notice| matches!(notice, Notice::SubscriptionLeftOut { .. })));
+}
+
+#[test]
 fn other_packets_that_must_not_come_cost_no_subscription() {
     let mut world = World::connected(rules());
     for _ in 0..4 {

@@ -113,6 +113,9 @@ impl Link {
     /// What waits to be sent does not wait for the answer.
     fn subscribe(&mut self, now: Instant, nth: usize) -> Action {
         self.set_busy(Busy::Subscribing { nth, since: now });
+        if let State::Up(up) = &mut self.state {
+            up.subscribed = Some(now);
+        }
         Action::Subscribe {
             filter: self.rules.filters[nth].clone(),
             patience: match self.outbox.is_idle() {

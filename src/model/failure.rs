@@ -60,6 +60,7 @@ pub enum By {
     Line,
     /// The broker sent what it must not.
     Gate,
-    /// The same, and it was a message: it came over a subscription, if over anything.
+    /// The same, and it was a message that is legal but too large: it may have come over a
+    /// subscription.
     GateMessage,
 }
