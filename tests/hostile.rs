@@ -122,6 +122,12 @@ const PACKETS: &[Attack] = &[
     ("a length of five bytes", |packet| {
         raw(packet, || vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01])
     }),
+    ("a length that is longer than it has to be", |packet| {
+        on_list(packet, || {
+            let [high, low] = packet.id.to_be_bytes();
+            Answer::Raw(vec![0x40, 0x82, 0, high, low])
+        })
+    }),
     ("more acknowledgements than messages", |packet| {
         let puback = packet::packet(0x40, &[&packet.id.to_be_bytes()]);
         on_list(packet, || Answer::Raw(puback.repeat(3)))
@@ -241,6 +247,22 @@ fn no_packet_hurts_the_service() {
 }
 
 #[test]
+fn half_a_million_identifiers_of_subscriptions_hurt_nothing() {
+    survives(
+        "5",
+        ("three messages full of identifiers", |packet| {
+            raw(packet, || {
+                let identifiers = [0x0B, 1].repeat(500_000);
+                let length = &head(0, identifiers.len())[1..];
+                let topic = (REQUEST.len() as u16).to_be_bytes();
+                let parts = [&topic, REQUEST, &[0, 9], length, &identifiers];
+                packet::packet(0x32, &parts).repeat(3)
+            })
+        }),
+    );
+}
+
+#[test]
 fn no_flood_hurts_the_service() {
     all_survive(FLOODS);
 }
@@ -267,6 +289,36 @@ fn what_comes_over_a_subscription_at_each_connect_costs_the_subscription_alone()
     assert!(!holds_within(Duration::from_secs(2), || later(&service) > ends));
     assert_eq!(broker.connects(), connects);
     assert!(service.is_running());
+}
+
+#[test]
+fn what_no_subscription_can_have_brought_costs_none() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    broker.script(|packet| match packet.kind {
+        Kind::Subscribe => {
+            let bad = message(packet.version, b"elsewhere", 0x32);
+            Answer::Many(vec![Answer::Honest, Answer::Raw(bad)])
+        }
+        _ => Answer::Honest,
+    });
+    let more = [("INTERVAL_SECONDS", "0")];
+    let service = Service::of_device(&redis, broker.port, &more).at_a_hostile_broker();
+    assert!(holds_within(PATIENCE, || service.count_log(TOLD) >= 3));
+    broker.be_honest();
+    broker.forget();
+    let log = || service.log().join("\n");
+    let subscribed = || {
+        let packets = broker.packets();
+        packets
+            .iter()
+            .any(|packet| packet.kind == Kind::Subscribe && packet.nth == 1)
+    };
+    assert!(holds_within(PATIENCE, subscribed), "{}", log());
+    let command = b"{\"command\":\"get_status\"}";
+    broker.send(&packet::publish(5, REQUEST, command, 0x30, 0));
+    let replied = || !broker.messages("iot-projekt/device/u1/response").is_empty();
+    assert!(holds_within(PATIENCE, replied), "{}", log());
+    assert_eq!(service.count_log("for an hour"), 0, "{}", log());
 }
 
 #[test]

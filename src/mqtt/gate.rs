@@ -117,6 +117,15 @@ pub fn check_head(
     }
 }
 
+/// Whether a packet that was refused is a message that is legal but too large: it may have come
+/// over a subscription, as anything else that is refused cannot.
+pub fn may_be_subscribed(awaited: &Awaited, first: u8, remaining: usize) -> bool {
+    matches!(first, 0x30..=0x33 | 0x3A | 0x3B)
+        && remaining > MAX_PACKET
+        && awaited.stage() == Stage::Connected
+        && awaited.filters().next().is_some()
+}
+
 /// Judges a whole packet: `body` is all that its remaining length announced.
 ///
 /// # Errors
@@ -145,8 +154,9 @@ pub fn check(version: Protocol, awaited: &Awaited, first: u8, body: &[u8]) -> Re
 fn connack(version: Protocol, fields: &mut Fields) -> Result<(), Reason> {
     let short = fields.0.len() == 2;
     let (flags, code) = (fields.byte()?, fields.byte()?);
-    if flags > 1 {
-        return Err(Reason::new("illegal flags"));
+    // A clean session is always asked for, and a refusal has none: there is none to be present.
+    if flags > 0 {
+        return Err(Reason::new("flags that are not 0"));
     }
     match version {
         Protocol::V311 if code <= 5 => Ok(()),
@@ -195,7 +205,8 @@ fn puback(version: Protocol, awaited: &Awaited, fields: &mut Fields) -> Result<(
     }
     if version == Protocol::V5 && !fields.is_empty() {
         let code = fields.byte()?;
-        // 0x10: nobody has subscribed. Any other code below 0x80 does not exist.
+        // 0x10: nobody has subscribed. Any other code below 0x80 does not exist. Those above are
+        // failures, also where the table of this packet lacks them: Mosquitto sends 0x95.
         if !matches!(code, 0 | 0x10 | 0x80..) {
             return Err(Reason(format!("the unknown code {code:#04x}")));
         }
@@ -224,8 +235,9 @@ fn suback(version: Protocol, awaited: &Awaited, fields: &mut Fields) -> Result<(
         )));
     }
     let legal = |code: u8| match version {
-        Protocol::V5 => code <= 2 || code >= 0x80,
-        Protocol::V311 => code <= 2 || code == 0x80,
+        // More than the QoS 1 that is asked for cannot be granted.
+        Protocol::V5 => code <= 1 || code >= 0x80,
+        Protocol::V311 => code <= 1 || code == 0x80,
     };
     match codes.iter().find(|code| !legal(**code)) {
         None => Ok(()),

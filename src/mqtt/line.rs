@@ -120,25 +120,29 @@ impl Line {
         let mut traffic = self.traffic();
         traffic.head.push(byte);
         let first_byte = traffic.head[0];
-        let verdict = match traffic.head[..] {
-            [_] => Ok(()),
+        let (remaining, verdict) = match traffic.head[..] {
+            [_, _, .., 0] => {
+                let words = "a length that is longer than it has to be";
+                (0, Err(Reason(words.into())))
+            }
             [first, .., last] if last & 128 == 0 => {
                 let remaining = traffic.head[1..]
                     .iter()
                     .rev()
                     .fold(0, |value, byte| value << 7 | usize::from(byte & 127));
-                if remaining == 0 {
+                let verdict = if remaining == 0 {
                     // Nothing else will be read: the library takes it at once.
                     traffic.head.clear();
                     traffic.take(self.version, first, &[], false)
                 } else {
                     gate::check_head(self.version, &traffic.awaited, first, remaining)
-                }
+                };
+                (remaining, verdict)
             }
-            [_, _, _, _, _] => Err(Reason("a length of more than four bytes".into())),
-            _ => Ok(()),
+            [_, _, _, _, _] => (0, Err(Reason("a length of more than four bytes".into()))),
+            _ => (0, Ok(())),
         };
-        traffic.refuse(first_byte, verdict)
+        traffic.refuse(first_byte, remaining, verdict)
     }
 
     /// Nothing more is there for now; the library begins again with the head.
@@ -159,7 +163,7 @@ impl Line {
         if verdict.is_ok() && self.version == Protocol::V5 {
             gate::lighten(first, body);
         }
-        traffic.refuse(first, verdict)
+        traffic.refuse(first, body.len(), verdict)
     }
 
     /// The connection has come to an end on the wire. The first report is the cause.
@@ -265,14 +269,15 @@ impl Traffic {
         Ok(())
     }
 
-    fn refuse(&mut self, first: u8, verdict: Result<(), Reason>) -> bool {
+    /// `remaining`: the length that its head has announced.
+    fn refuse(&mut self, first: u8, remaining: usize, verdict: Result<(), Reason>) -> bool {
         let Err(reason) = verdict else {
             return true;
         };
         self.head.clear();
-        let by = match gate::kind(first) {
-            gate::PUBLISH => By::GateMessage,
-            _ => By::Gate,
+        let by = match gate::may_be_subscribed(&self.awaited, first, remaining) {
+            true => By::GateMessage,
+            false => By::Gate,
         };
         self.end.get_or_insert(End {
             how: How::Gate { by, reason },

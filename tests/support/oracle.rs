@@ -103,6 +103,19 @@ fn head(line: &Line, stream: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
+/// A number in its shortest form.
+pub fn varint(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let more = if value > 127 { 128 } else { 0 };
+        bytes.push((value & 127) as u8 | more);
+        value >>= 7;
+        if value == 0 {
+            return bytes;
+        }
+    }
+}
+
 /// The codec must take what has passed, apart from what it does not know of the protocol.
 fn ask_codec(version: Protocol, packet: &[u8]) {
     let mut stream = BytesMut::from(packet);

@@ -2,10 +2,6 @@
 
 use super::Reason;
 
-/// So many properties of a broker's own are a burden and no message. Those of a message are a
-/// publisher's: see `lighten`.
-const MAX_PROPERTIES: usize = 256;
-
 /// What is left of the body of a packet.
 pub struct Fields<'a>(pub &'a [u8]);
 
@@ -24,7 +20,6 @@ enum Kind {
     Flag,
     Two,
     Four,
-    Varint,
     Text,
     Binary,
     Pair,
@@ -90,21 +85,18 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    /// Walks all properties to their end.
+    /// Walks all properties to their end. Only user properties may stand there more than once, and
+    /// those become few: see `lighten`.
     pub fn properties(&mut self, place: Place) -> Result<(), Reason> {
         let length = self.varint()?;
         let mut properties = Fields(self.take(length)?);
         // One bit for each property that may stand there only once.
-        let (mut seen, mut count) = (0u64, 0);
+        let mut seen = 0u64;
         while !properties.is_empty() {
-            count += 1;
-            if count > MAX_PROPERTIES && place != Place::Publish {
-                return Err(Reason(format!("more than {MAX_PROPERTIES} properties")));
-            }
             let code = properties.byte()?;
             let kind = kind(place, code)
                 .ok_or_else(|| Reason(format!("property {code:#04x}, which has no place there")))?;
-            if !matches!(code, USER | SUBSCRIPTION) {
+            if code != USER {
                 let bit = 1 << code;
                 if seen & bit != 0 {
                     return Err(Reason(format!("property {code:#04x} twice")));
@@ -124,7 +116,6 @@ impl<'a> Fields<'a> {
             Kind::Two => self.two()? > 0 || code != 0x21,
             // Nor is the maximum packet size.
             Kind::Four => self.four()? > 0 || code != 0x27,
-            Kind::Varint => self.varint()? > 0,
             // A topic for a response that is none comes from a publisher, through a broker that
             // does not look: nobody asks for a connection to end for it.
             Kind::Text => self.text().map(|_| true)?,
@@ -144,18 +135,17 @@ impl<'a> Fields<'a> {
     }
 }
 
-const SUBSCRIPTION: u8 = 0x0B;
 pub const USER: u8 = 0x26;
 
-/// Bytes of the first property of a message that was checked; `None` where there is none.
-pub fn property_size(properties: &[u8]) -> Option<usize> {
+/// Bytes of the first property of a packet that was checked; `None` where there is none.
+pub fn property_size(place: Place, properties: &[u8]) -> Option<usize> {
     let mut rest = Fields(properties);
     let code = rest.byte().ok()?;
     if code == USER {
         // There may be many.
         rest.binary().and_then(|_| rest.binary()).ok()?;
     } else {
-        rest.value(code, kind(Place::Publish, code)?).ok()?;
+        rest.value(code, kind(place, code)?).ok()?;
     }
     Some(properties.len() - rest.0.len())
 }
@@ -167,16 +157,16 @@ fn kind(place: Place, code: u8) -> Option<Kind> {
         0x02 => (Kind::Four, &[Publish]),
         0x03 | 0x08 => (Kind::Text, &[Publish]),
         0x09 => (Kind::Binary, &[Publish]),
-        SUBSCRIPTION => (Kind::Varint, &[Publish]),
         0x11 | 0x27 => (Kind::Four, &[Connack]),
-        0x12 | 0x15 | 0x1A => (Kind::Text, &[Connack]),
+        0x12 | 0x1A => (Kind::Text, &[Connack]),
         0x13 | 0x21 | 0x22 => (Kind::Two, &[Connack]),
-        0x16 => (Kind::Binary, &[Connack]),
         0x1C => (Kind::Text, &[Connack, Disconnect]),
         0x1F => (Kind::Text, &[Connack, Place::Answer, Disconnect]),
         0x24 | 0x25 | 0x28 | 0x29 | 0x2A => (Kind::Flag, &[Connack]),
         USER => return Some(Kind::Pair),
-        // 0x23, the topic alias, too: this client allows none.
+        // 0x0B, the identifier of a subscription: this client gives none, and the library keeps
+        // them all. 0x15 and 0x16, authentication: it asks for none. 0x23, the topic alias: it
+        // allows none.
         _ => return None,
     };
     places.contains(&place).then_some(kind)

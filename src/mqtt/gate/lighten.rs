@@ -1,9 +1,9 @@
-//! What a publisher hangs on a message, and nobody here reads. The library keeps several copies of
-//! each user property, and many small ones cost it a hundred times their bytes. A publisher may
-//! send them all the same, and no connection ends for it: a few large ones take their place.
+//! What a publisher or a broker hangs on a packet, and nobody here reads. The library keeps several
+//! copies of each user property, and many small ones cost it a hundred times their bytes. They may
+//! be sent all the same, and no connection ends for it: a few large ones take their place.
 
-use super::fields::{Fields, USER, property_size};
-use super::{PUBLISH, kind};
+use super::fields::{Fields, Place, USER, property_size};
+use super::{CONNACK, DISCONNECT, PUBACK, PUBLISH, SUBACK, kind};
 
 /// Bytes beside the name and the value, and the most of each.
 const HEAD: usize = 5;
@@ -12,15 +12,12 @@ const MOST: usize = u16::MAX as usize;
 /// Puts a few user properties in the place of all, in the same bytes. `body` is that of a packet of
 /// MQTT 5 that has passed the gate.
 pub fn lighten(first: u8, body: &mut [u8]) {
-    if kind(first) != PUBLISH {
-        return;
-    }
-    let Some((begin, length)) = properties(first, body) else {
+    let Some((place, begin, length)) = properties(first, body) else {
         return;
     };
     let properties = &mut body[begin..begin + length];
     let (mut from, mut to) = (0, 0);
-    while let Some(size) = property_size(&properties[from..]) {
+    while let Some(size) = property_size(place, &properties[from..]) {
         if properties[from] != USER {
             properties.copy_within(from..from + size, to);
             to += size;
@@ -30,15 +27,23 @@ pub fn lighten(first: u8, body: &mut [u8]) {
     fill(&mut properties[to..]);
 }
 
-/// Where the properties begin, and their length.
-fn properties(first: u8, body: &[u8]) -> Option<(usize, usize)> {
+/// Of which packet the properties are, where they begin, and their length.
+fn properties(first: u8, body: &[u8]) -> Option<(Place, usize, usize)> {
     let mut fields = Fields(body);
-    fields.binary().ok()?;
-    if first & 6 != 0 {
-        fields.two().ok()?;
-    }
+    let (place, before) = match kind(first) {
+        CONNACK => (Place::Connack, 2),
+        PUBLISH => {
+            fields.binary().ok()?;
+            (Place::Publish, if first & 6 != 0 { 2 } else { 0 })
+        }
+        PUBACK => (Place::Answer, 3),
+        SUBACK => (Place::Answer, 2),
+        DISCONNECT => (Place::Disconnect, 1),
+        _ => return None,
+    };
+    fields.take(before).ok()?;
     let length = fields.varint().ok()?;
-    Some((body.len() - fields.0.len(), length))
+    Some((place, body.len() - fields.0.len(), length))
 }
 
 fn fill(mut room: &mut [u8]) {
@@ -112,7 +117,7 @@ mod tests {
                 assert!(body.ends_with(b"payload"));
                 let mut left = &body[begin + 7..body.len() - 7];
                 let mut found = 0;
-                while let Some(size) = property_size(left) {
+                while let Some(size) = property_size(Place::Publish, left) {
                     assert_eq!(left[0], USER);
                     (left, found) = (&left[size..], found + 1);
                 }
@@ -121,6 +126,33 @@ mod tests {
                     "{found} for {count}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn those_of_every_packet_become_few() {
+        let reason = b"\x1f\0\x02no";
+        let many = [&[USER, 0, 1, b'k', 0, 1, b'v'].repeat(2000)[..], reason].concat();
+        let length = [many.len() & 127 | 128, many.len() >> 7].map(|byte| byte as u8);
+        for (first, before, after) in [
+            (0x20, &[0, 0][..], &[][..]),
+            (0x40, &[0, 7, 0], &[]),
+            (0x90, &[0, 3], &[1]),
+            (0xE0, &[0x8B], &[]),
+        ] {
+            let mut body = [before, &length, &many, after].concat();
+            lighten(first, &mut body);
+            let merged = &body[before.len() + 2..body.len() - after.len()];
+            assert_eq!(merged[..5], *reason, "{first:#x}");
+            let size = property_size(Place::Answer, &merged[5..]);
+            assert_eq!(size, Some(merged.len() - 5), "{first:#x}");
+            assert!(body.starts_with(&[before, &length].concat()) && body.ends_with(after));
+        }
+        // Without properties nothing changes.
+        for (first, body) in [(0x20, &[0, 1][..]), (0x40, &[0, 7]), (0xE0, &[0x8B])] {
+            let mut light = body.to_vec();
+            lighten(first, &mut light);
+            assert_eq!(light, body);
         }
     }
 }

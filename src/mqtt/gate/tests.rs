@@ -92,6 +92,10 @@ fn a_suback_has_the_id_of_a_subscribe_and_a_code_for_each_filter() {
         assert!(check(version, &awaited, 0x90, bad).is_err());
         let two = [good, &[1]].concat();
         assert!(check(version, &awaited, 0x90, &two).is_err());
+        // QoS 1 is asked for: no more can be granted.
+        let (_, before) = good.split_last().expect("a code");
+        let with = |code: u8| check(version, &awaited, 0x90, &[before, &[code]].concat());
+        assert!(with(0).is_ok() && with(0x80).is_ok() && with(2).is_err());
         // Nor does one answer the PUBLISH in flight.
         assert!(check(version, &publishing(version, 3), 0x90, good).is_err());
         assert!(check(version, &publishing(version, 3), 0xB0, good).is_err());
@@ -143,6 +147,8 @@ fn a_message_comes_to_a_topic_that_was_subscribed_to() {
     // What a publisher says passes brokers that do not look, and does no harm.
     assert_eq!(with(b"\x01\x07\x08\0\x03a/#"), Ok(()));
     assert!(with(b"\x23\0\x01").is_err(), "topic alias");
+    // No subscription has an identifier.
+    assert!(with(b"\x0b\x01").is_err() && with(b"\x0b\x01\x0b\x02").is_err());
     assert!(with(b"\x01\x01\x01\x01").is_err(), "twice");
     assert!(with(b"\x09\xff\xffx").is_err(), "past the end");
 }
@@ -155,6 +161,53 @@ fn what_a_broker_offers_is_there_or_not() {
             let verdict = check(Protocol::V5, &awaited, 0x20, &[0, 0, 2, code, value]);
             assert_eq!(verdict.is_ok(), passes, "{code:#x} {value} {verdict:?}");
         }
+    }
+}
+
+#[test]
+fn a_connack_holds_nothing_that_was_not_asked_for() {
+    for (version, body, passes) in [
+        (Protocol::V5, &b"\0\0\0"[..], true),
+        (Protocol::V5, b"\x01\0\0", false),
+        (Protocol::V5, b"\x01\x87\0", false),
+        (Protocol::V5, b"\x01\x05", false),
+        (Protocol::V311, b"\x01\0", false),
+        (Protocol::V311, b"\x01\x05", false),
+        (Protocol::V5, b"\0\0\x04\x15\0\x01a", false),
+        (Protocol::V5, b"\0\0\x04\x16\0\x01a", false),
+        // A name that was assigned is useless where one was given, and not forbidden.
+        (Protocol::V5, b"\0\0\x04\x12\0\x01a", true),
+    ] {
+        let verdict = check(version, &connecting(version), 0x20, body);
+        assert_eq!(verdict.is_ok(), passes, "{version:?} {body:x?} {verdict:?}");
+    }
+}
+
+#[test]
+fn any_number_of_user_properties_passes() {
+    let many = b"\x26\0\x01a\0\x01b".repeat(2000);
+    let length = [many.len() & 127 | 128, many.len() >> 7].map(|byte| byte as u8);
+    let connack = [&[0, 0][..], &length, &many].concat();
+    let connecting = connecting(Protocol::V5);
+    assert_eq!(check(Protocol::V5, &connecting, 0x20, &connack), Ok(()));
+    let puback = [&[0, 7, 0][..], &length, &many].concat();
+    let publishing = publishing(Protocol::V5, 7);
+    assert_eq!(check(Protocol::V5, &publishing, 0x40, &puback), Ok(()));
+}
+
+#[test]
+fn only_a_message_that_is_too_large_may_have_come_over_a_subscription() {
+    for version in BOTH {
+        let awaited = subscribing(version, 3, "a");
+        let may = |first, bytes| may_be_subscribed(&awaited, first, bytes);
+        assert!(may(0x30, MAX_PACKET + 1) && may(0x33, 2 * MAX_PACKET));
+        assert!(!may(0x30, MAX_PACKET) && !may(0x90, 2 * MAX_PACKET));
+        assert!(!may(0x34, 2 * MAX_PACKET) && !may(0x38, 2 * MAX_PACKET));
+        assert!(!may_be_subscribed(
+            &connected(version),
+            0x30,
+            MAX_PACKET + 1
+        ));
     }
 }
 
