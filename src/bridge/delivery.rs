@@ -139,7 +139,6 @@ impl Delivery {
         self.frontier
     }
 
-    /// The next list begins behind this ID.
     pub fn read_after(&self) -> StreamId {
         match &self.flight {
             Some(Flight::Counts(span)) => span.last,
@@ -150,7 +149,6 @@ impl Delivery {
         }
     }
 
-    /// Whether a list waits for its answer.
     pub fn in_flight(&self) -> bool {
         self.flight.is_some()
     }
@@ -204,7 +202,6 @@ impl Delivery {
         self.flight = Some(Flight::Probe);
     }
 
-    /// Whether it is an empty list that waits for its answer.
     pub fn is_probing(&self) -> bool {
         matches!(self.flight, Some(Flight::Probe))
     }
@@ -264,7 +261,6 @@ impl Delivery {
             .min(MAX_PATIENCE.max(ordinary))
     }
 
-    /// Notes that a list was handed over.
     pub fn hand_over(&mut self, span: Span) {
         debug_assert!(self.flight.is_none(), "one list in flight");
         self.flight = Some(Flight::Counts(span));

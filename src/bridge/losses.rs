@@ -3,6 +3,7 @@
 
 use super::account::{Finding, Kept, View};
 use super::cursor::CursorState;
+use super::delivery::Delivery;
 use super::messages::Request;
 use super::notice::Notice;
 use super::{Bridge, Pending};
@@ -94,7 +95,11 @@ impl Bridge {
                     upto: seen.first,
                 });
             }
-            (Finding::Gone(count), _) => self.stream_gone(count, seen.place),
+            (Finding::Gone(count), _) => {
+                self.stream_gone(count, seen.place);
+                // What is held back cannot be read again.
+                self.change_trial(Delivery::end_trial);
+            }
             (Finding::Anew(_), Stream::Present(extent))
                 if self.cursor.state == CursorState::Own =>
             {

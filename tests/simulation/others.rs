@@ -209,6 +209,7 @@ impl World {
     }
 
     fn trim_by_others(&mut self, keep: usize) {
+        let is_known = self.watch_knowledge().incarnation == self.redis.data.incarnation;
         let Some(entries) = self.redis.data.stream_mut() else {
             return;
         };
@@ -217,6 +218,10 @@ impl World {
             Some(first) => entries.trim_below(*first),
             None => std::mem::take(&mut entries.all).into_values().collect(),
         };
+        for uid in &removed {
+            // Out of a stream that it has never seen: that may have happened long ago.
+            self.ledger.facts[*uid].unseen |= !is_known;
+        }
         self.are_removed(removed);
     }
 

@@ -350,7 +350,9 @@ impl Plan {
     pub fn counts_losses(&self) -> bool {
         let away = self.has(|fault| *fault == Fault::StreamAway);
         let hidden = away && self.has(Fault::hides_the_one_before);
-        !hidden && !self.has(Fault::blurs_losses)
+        // Behind poison without a copy, a stream that comes back is sent again.
+        let again = away && self.has(|fault| *fault == Fault::NoCopies);
+        !hidden && !again && !self.has(Fault::blurs_losses)
     }
 
     pub fn has(&self, test: impl Fn(&Fault) -> bool) -> bool {

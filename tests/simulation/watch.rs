@@ -582,9 +582,10 @@ impl World {
         let known = place.is_some() || self.redis.data.cursor == Raw::Missing;
         // What was confirmed before a cursor was set back stays confirmed.
         let rewound = self.plan.has(|fault| matches!(fault, Fault::CursorSet(_)));
-        // Of a stream that has come back the cursor is stored when the device knows.
-        let back = self.watch.back.is_some();
-        let calm = !self.watch.hampered && !rewound && known && !back;
+        // Of a stream that has come back the cursor is stored when the device knows, which a server
+        // without counts shows late.
+        let away = self.plan.has(|fault| *fault == Fault::StreamAway);
+        let calm = !self.watch.hampered && !rewound && known && !away;
         let facts = &self.ledger.facts;
         let entries = self.redis.data.stream();
         let confirmed = entries.map_or(0, |entries| {

@@ -419,6 +419,7 @@ fn what_was_counted_keeps_the_last_look() {
     assert_eq!(account.seen(), Some(extent(130, 130, 1, 130)));
 }
 
+#[test]
 fn a_stream_that_comes_back_goes_on_where_it_was() {
     let before = Extent {
         deleted: id(60),
