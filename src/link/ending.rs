@@ -90,6 +90,9 @@ impl Link {
                 match &result {
                     Ok(()) if confirmed => {
                         up.acknowledged = true;
+                        if origin == Origin::Measurements {
+                            self.retry.backoff.outage_is_over();
+                        }
                         self.acknowledged(now);
                     }
                     Ok(()) => up.unanswerable = true,
@@ -125,7 +128,6 @@ impl Link {
         }
         self.latest.proven();
         self.retry.slow = 0;
-        self.retry.backoff.outage_is_over();
         let unanswered = |duty: &mut Duty| duty.broker_answers(now);
         self.leave_out(unanswered, "the broker did not answer");
     }

@@ -246,6 +246,33 @@ fn attempts_come_later_each_time_but_never_later_than_the_outage_has_lasted() {
     assert_eq!(world.link.view().last_error, "why");
 }
 
+/// A broker that answers the status and ends the connection on each list, however quickly it
+/// takes the next one.
+#[test]
+fn only_a_measurement_that_was_acknowledged_ends_an_outage() {
+    for (acknowledged, most) in [(false, 30), (true, 1000)] {
+        let mut world = World::new(with_status());
+        world.handle(status("a"));
+        let begun = world.now;
+        let mut attempts = 0;
+        while world.now - begun < Duration::from_secs(300) && attempts < 1000 {
+            attempts += 1;
+            world.connect(None);
+            world.subscribe_all();
+            assert_eq!(world.published().0.topic, "status");
+            world.handle(Input::Published(Ok(())));
+            if acknowledged {
+                world.offer(Origin::Measurements, 100);
+                world.published();
+                world.handle(Input::Published(Ok(())));
+            }
+            world.handle(Input::Ended(broken(By::Gate)));
+        }
+        assert!(attempts <= most, "{attempts}");
+        assert!(acknowledged == (attempts > 100), "{attempts}");
+    }
+}
+
 #[test]
 fn what_a_person_must_mend_is_tried_slowly() {
     let mut world = World::new(rules());

@@ -66,8 +66,8 @@ impl Backoff {
         }
     }
 
-    /// The server has done what it is there for: whatever comes now is another outage, although
-    /// the series goes on.
+    /// The server has done what it is there for, and not only said so: whatever comes now is another
+    /// outage, although the series goes on.
     pub fn outage_is_over(&mut self) {
         self.since = None;
     }
