@@ -607,12 +607,17 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Before 7 it neither counts what was ever added, nor looks at its clients while it loads little.
+fn is_old(server: &support::Redis) -> bool {
+    let version: String = server.command(&["INFO", "server"]);
+    version.contains("redis_version:6.")
+}
+
 #[test]
 fn a_real_redis_gives_the_answers_of_the_one_in_memory() {
     let server = support::Redis::start(&[]);
     let config = config(server.port);
-    let version: String = server.command(&["INFO", "server"]);
-    let counts = !version.contains("redis_version:6.");
+    let counts = !is_old(&server);
     let server = std::cell::RefCell::new(server);
     let play = |script: &[Step]| {
         let mut server = server.borrow_mut();
@@ -643,6 +648,9 @@ fn a_real_redis_gives_the_answers_of_the_one_in_memory() {
 #[test]
 fn a_redis_that_is_loading_refuses_what_the_one_in_memory_refuses() {
     let mut server = support::Redis::start(&[]);
+    if is_old(&server) {
+        return;
+    }
     let port = server.port;
     // Many small keys in a base file: while it loads, it looks at its clients between them.
     let fill = "for i = 1, 3000 do redis.call('SET', 'k' .. i, string.rep('x', 50)) end";
