@@ -16,7 +16,7 @@ config = {
     "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{sys.argv[1]}", "max_connections": 50}},
     "sys_interval": 0,
     "auth": {"allow-anonymous": False, "password-file": "passwords", "plugins": ["auth_file"]},
-    "topic-check": {"enabled": False},
+    "topic-check": {"enabled": True, "plugins": ["topic_acl"], "acl": {"backend": ["#"], "device": ["#"]}},
 }
 loop = asyncio.get_event_loop()
 loop.run_until_complete(Broker(config).start())
