@@ -137,7 +137,8 @@ impl<'a> Conversation<'a> {
     /// The protocol of the last connection.
     fn connected(&self, service: &Service) -> Option<String> {
         let log = service.log();
-        let line = log.iter().rfind(|line| line.contains(" connected to "))?;
+        let mut lines = log.iter().filter(|line| line.contains(" connected to "));
+        let line = lines.rfind(|line| line.contains("(MQTT "))?;
         let at = line.find("(MQTT ")?;
         Some(line[at + 6..].trim_end_matches(')').to_string())
     }
