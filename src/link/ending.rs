@@ -90,10 +90,7 @@ impl Link {
                 match &result {
                     Ok(()) if confirmed => {
                         up.acknowledged = true;
-                        if origin == Origin::Measurements {
-                            self.retry.backoff.outage_is_over();
-                        }
-                        self.acknowledged(now);
+                        self.acknowledged(now, origin == Origin::Measurements);
                     }
                     Ok(()) => up.unanswerable = true,
                     Err(why) if why.cause == Cause::Lost && ended_by == Some(By::Line) => {
@@ -122,7 +119,10 @@ impl Link {
     }
 
     /// The broker has acknowledged a message: it is there, and it answers.
-    fn acknowledged(&mut self, now: Instant) {
+    fn acknowledged(&mut self, now: Instant, measurements: bool) {
+        if measurements {
+            self.retry.backoff.outage_is_over();
+        }
         if let State::Up(up) = &mut self.state {
             up.unanswerable = false;
         }
@@ -149,7 +149,7 @@ impl Link {
     fn announced(&mut self, now: Instant, result: Result<(), Undelivered>, by: Option<By>) {
         let Err(why) = result else {
             self.announcing.duty.done();
-            return self.acknowledged(now);
+            return self.acknowledged(now, false);
         };
         let acknowledged = matches!(&self.state, State::Up(up) if up.acknowledged);
         let duty = &mut self.announcing.duty;
