@@ -342,8 +342,9 @@ fn a_catch_up_is_told_in_the_log() {
     ] {
         assert!(line.contains(part), "{line}");
     }
-    let text = text_status(&world);
-    assert!(text.contains(" a second, about "), "{text}");
+    wait_until("the status tells it as well", || {
+        text_status(&world).contains(" a second, about ")
+    });
     proxy.heal();
     service.wait_for_log("caught up: ");
     assert!(service.count_log("catching up: ") <= 5);
