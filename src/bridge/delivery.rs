@@ -139,39 +139,29 @@ impl Delivery {
         self.frontier
     }
 
+    /// The next list begins behind this ID.
     pub fn read_after(&self) -> StreamId {
-        match &self.flight {
-            Some(Flight::Counts(span)) => span.last,
-            _ => self
-                .held
-                .last()
-                .map_or(self.frontier, |held| held.poison.id),
-        }
+        let held = || self.held.last().map(|held| held.poison.id);
+        let flying = self.flying().map(|span| span.last);
+        flying.or_else(held).unwrap_or(self.frontier)
     }
 
+    /// Whether a list waits for its answer.
     pub fn in_flight(&self) -> bool {
         self.flight.is_some()
     }
 
-    /// Bytes of the list that waits for its answer.
-    pub fn bytes_in_flight(&self) -> usize {
+    /// The list in flight, where its answer counts.
+    pub fn flying(&self) -> Option<&Span> {
         match &self.flight {
-            Some(Flight::Counts(span)) => span.bytes,
-            _ => 0,
+            Some(Flight::Counts(span)) => Some(span),
+            _ => None,
         }
     }
 
     /// Measurements behind the frontier that were handed over or held back.
     pub fn unconfirmed(&self) -> usize {
-        self.flying() + self.held.len()
-    }
-
-    /// Measurements in the list in flight, where its answer counts.
-    pub fn flying(&self) -> usize {
-        match &self.flight {
-            Some(Flight::Counts(span)) => span.count,
-            _ => 0,
-        }
+        self.flying().map_or(0, |span| span.count) + self.held.len()
     }
 
     /// The limits for the next list.
@@ -197,15 +187,18 @@ impl Delivery {
         self.on_trial() && !self.probe.fresh
     }
 
+    /// Notes that an empty list was handed over.
     pub fn hand_over_probe(&mut self) {
         debug_assert!(self.flight.is_none(), "one list in flight");
         self.flight = Some(Flight::Probe);
     }
 
+    /// Whether it is an empty list that waits for its answer.
     pub fn is_probing(&self) -> bool {
         matches!(self.flight, Some(Flight::Probe))
     }
 
+    /// The answer to the empty list.
     pub fn probed(&mut self, result: Result<(), Cause>) {
         self.flight = None;
         let taken = match result {
@@ -261,6 +254,7 @@ impl Delivery {
             .min(MAX_PATIENCE.max(ordinary))
     }
 
+    /// Notes that a list was handed over.
     pub fn hand_over(&mut self, span: Span) {
         debug_assert!(self.flight.is_none(), "one list in flight");
         self.flight = Some(Flight::Counts(span));

@@ -247,7 +247,7 @@ impl Bridge {
     /// Goes on behind a place in another stream. What is in flight may still arrive; what was only
     /// read is gone.
     fn leave_old_stream(&mut self, place: StreamId) {
-        let in_flight = self.delivery.flying() as u64;
+        let in_flight = self.delivery.flying().map_or(0, |span| span.count as u64);
         self.delivery.rewind(place);
         self.cursor.forget_pending();
         self.counting = None;

@@ -90,11 +90,7 @@ impl Bridge {
         };
         let reason = reason.to_string();
         match self.pausing.alone(now, self.redis.jitter.fraction()) {
-            Alone::Told(wait) => self.tell(Notice::NotAccepted {
-                topic: self.rules.topic.clone(),
-                reason,
-                wait,
-            }),
+            Alone::Told(wait) => self.tell_not_accepted(reason, wait),
             Alone::Waits => {}
             Alone::TriedAgain => self.change_trial(Delivery::end_trial),
         }

@@ -89,7 +89,8 @@ impl Bridge {
 
     /// There is room for another list.
     fn has_room(&self) -> bool {
-        self.reading.list.is_none() && self.delivery.bytes_in_flight() <= MOST_BESIDE
+        let flying = self.delivery.flying().map_or(0, |span| span.bytes);
+        self.reading.list.is_none() && flying <= MOST_BESIDE
     }
 
     fn page_is_due(&self, now: Instant) -> bool {

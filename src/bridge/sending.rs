@@ -1,6 +1,6 @@
 //! Hands lists over, and what it means that they were confirmed or not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cursor::{MAX_UNCOPIED, Pending};
 use super::delivery::{Delivery, Span};
@@ -152,13 +152,18 @@ impl Bridge {
         let fraction = self.redis.jitter.fraction();
         let wait = self.pausing.refused(now, why.cause, fraction);
         if let Some(wait) = wait {
-            self.tell(Notice::NotAccepted {
-                topic: self.rules.topic.clone(),
-                reason: why.reason.clone(),
-                wait,
-            });
+            self.tell_not_accepted(why.reason.clone(), wait);
         }
         wait.is_some()
+    }
+
+    pub(super) fn tell_not_accepted(&mut self, reason: String, wait: Duration) {
+        let topic = self.rules.topic.clone();
+        self.tell(Notice::NotAccepted {
+            topic,
+            reason,
+            wait,
+        });
     }
 }
 

@@ -151,14 +151,19 @@ impl Room {
         self.run();
     }
 
-    fn answer(&mut self, request: &Request) -> Option<Answer> {
-        let stream = Stream::Present(Extent {
+    /// What Redis tells of it.
+    pub fn stream() -> Stream {
+        Stream::Present(Extent {
             newest: id(1000),
             length: 1,
             added: None,
             first: Some(id(1)),
             deleted: StreamId::ZERO,
-        });
+        })
+    }
+
+    fn answer(&mut self, request: &Request) -> Option<Answer> {
+        let stream = Room::stream();
         let settings = self.settings();
         Some(match request {
             Request::Connect | Request::NoteAccount(_) | Request::WriteStatus(_) => Answer::Done,

@@ -180,14 +180,7 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
 fn a_copy_and_a_measurement_that_is_gone_are_counted_and_told() {
     let mut room = Room::new(rules());
     poisoned(&mut room, 2);
-    let stream = Stream::Present(Extent {
-        newest: id(1000),
-        length: 1,
-        added: None,
-        first: Some(id(1)),
-        deleted: StreamId::ZERO,
-    });
-    for copied in [Copied::Yes, Copied::Gone(stream)] {
+    for copied in [Copied::Yes, Copied::Gone(Room::stream())] {
         room.run_until(|request| matches!(request, Request::Copy { .. }));
         room.gets(Input::Redis(Ok(Answer::Copied(copied))));
     }

@@ -197,16 +197,18 @@ fn a_broker_whose_answer_to_the_probe_changes_convicts_nothing() {
     assert_eq!(send_unproven(&mut delivery).first, id(1));
 }
 
+/// An attempt at a broker that refuses the empty list ahead of it.
+fn attempt(delivery: &mut Delivery) -> StreamId {
+    if delivery.needs_probe() {
+        delivery.hand_over_probe();
+        delivery.probed(Err(Cause::Refused));
+    }
+    send_unproven(delivery).first
+}
+
 #[test]
 fn a_broker_that_never_takes_an_empty_list_convicts_all_the_same() {
     let mut delivery = Delivery::new(id(0), 1);
-    let attempt = |delivery: &mut Delivery| {
-        if delivery.needs_probe() {
-            delivery.hand_over_probe();
-            delivery.probed(Err(Cause::Refused));
-        }
-        send_unproven(delivery).first
-    };
     for _ in 0..2 {
         assert_eq!(attempt(&mut delivery), id(1));
         delivery.failed(Cause::Refused, "why");
@@ -454,13 +456,6 @@ proptest! {
 fn a_confirmation_behind_a_refused_probe_convicts_the_second_time_only() {
     for takes_it_then in [true, false] {
         let mut delivery = Delivery::new(id(0), 1);
-        let attempt = |delivery: &mut Delivery| {
-            if delivery.needs_probe() {
-                delivery.hand_over_probe();
-                delivery.probed(Err(Cause::Refused));
-            }
-            send_unproven(delivery).first
-        };
         let refused_twice = |delivery: &mut Delivery| {
             for _ in 0..2 {
                 assert_eq!(attempt(delivery), id(1));
