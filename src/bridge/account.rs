@@ -69,7 +69,8 @@ pub struct Account {
     seen: Option<Extent>,
     /// Something that was read has to be read again since then.
     put_back: bool,
-    /// Nothing was missing up to here when the counts were compared to the end last.
+    /// Nothing was missing up to here when the counts were compared to the end last, and the stream
+    /// began here at the latest.
     matched: StreamId,
     /// Entries that are ahead of the frontier and belong to a stream that no longer exists.
     orphans: u64,
@@ -227,10 +228,13 @@ impl Account {
         };
         // Otherwise it is the count that was changed (XSETID). What was deleted may lie before this
         // place: pages that do not reach the end do not show that something is missing.
-        let is_loss =
-            extent.deleted > self.matched || all_gone && (self.put_back || self.moved(&extent));
+        let cut = extent.first.is_some_and(|first| first > self.matched);
+        let is_loss = match all_gone {
+            true => extent.deleted > self.matched || self.put_back || self.moved(&extent),
+            false => extent.deleted > self.matched || cut,
+        };
         if all_gone || view.at_end {
-            self.matched = view.place;
+            self.matched = view.place.max(extent.first.unwrap_or(StreamId::ZERO));
             self.put_back = false;
         }
         self.accounted = Some(accounted + missing);

@@ -98,6 +98,23 @@ fn entries_deleted_from_the_middle_show_at_the_end() {
 }
 
 #[test]
+fn what_was_trimmed_shows_once_what_remained_is_read() {
+    let mut account = account(100);
+    account.look(&view(extent(100, 1, 100, 100), 100, 0, 0, true));
+    // 101 to 103 were trimmed; 104 was read before the counts could be compared.
+    let trimmed = extent(104, 1, 104, 104);
+    assert_eq!(
+        account.look(&view(trimmed, 104, 1, 0, true)),
+        Finding::Lost(3)
+    );
+    account.passed(1, None);
+    assert_eq!(
+        account.look(&view(trimmed, 104, 0, 0, true)),
+        Finding::Nothing
+    );
+}
+
+#[test]
 fn deleted_sent_entries_are_no_loss() {
     let mut account = account(100);
     let deleted = Extent {
