@@ -17,6 +17,7 @@ pub mod supervisor;
 pub mod terminal;
 pub mod tls_front;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use receiver::Receiver;
@@ -51,10 +52,18 @@ pub fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) -> bool
     }
 }
 
-/// A port that nothing listens on at this moment.
+/// A port that nothing listens on, and that no other test gets: the system gives the same one twice
+/// where it was not used yet. Below those that it gives to connections.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Other test programs may run beside this one.
+        let place = std::process::id().wrapping_mul(101) + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(10_000 + place % 22_000).expect("below 32,000");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Sends a signal to a process that the test has started.
