@@ -67,7 +67,7 @@ build: setup
 
 # Most of a test is waiting for its servers: more of them than there are cores.
 test: setup
-	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(CARGO) test --locked
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),6) $(CARGO) test --locked --no-fail-fast
 
 simulate:
 	SEED=$(SEED) SEEDS=$(or $(SEEDS),20000) FIRST=$(FIRST) $(CARGO) test --release --locked --test simulation every -- --nocapture
