@@ -228,11 +228,9 @@ impl Account {
         };
         // Otherwise it is the count that was changed (XSETID). What was deleted may lie before this
         // place: pages that do not reach the end do not show that something is missing.
-        let cut = extent.first.is_some_and(|first| first > self.matched);
-        let is_loss = match all_gone {
-            true => extent.deleted > self.matched || self.put_back || self.moved(&extent),
-            false => extent.deleted > self.matched || cut,
-        };
+        let is_loss = extent.deleted > self.matched
+            || !all_gone && extent.first > Some(self.matched)
+            || all_gone && (self.put_back || self.moved(&extent));
         if all_gone || view.at_end {
             self.matched = view.place.max(extent.first.unwrap_or(StreamId::ZERO));
             self.put_back = false;
