@@ -116,7 +116,7 @@ asan: setup
 	host=$$(rustc -vV | sed -n 's/^host: //p'); \
 	CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g" RUSTFLAGS="-Clinker=$(CURDIR)/target/asan/linker" \
 	ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/asan LOSSES=$(LOSSES) \
-		$(CARGO) test --locked --target "$$host" --test hostile --test mutants --test losses
+		$(CARGO) test --locked --target "$$host" --test hostile --test mutants --test losses --test pending
 
 bench: setup
 	PEER="$(PEER)" $(CARGO) bench --locked --bench whole

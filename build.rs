@@ -1,12 +1,13 @@
-//! Puts the gate between the MQTT library and the network: the linker leads four functions of the
+//! Puts the gate between the MQTT library and the network: the linker leads five functions of the
 //! library through `src/mqtt/library.rs`.
 
 use std::path::Path;
 
 /// The functions are internal ones: another release may lack them or call them otherwise.
 const LIBRARY: [(&str, &str); 2] = [("paho-mqtt", "0.14.0"), ("paho-mqtt-sys", "0.11.0")];
-const WRAPPED: [&str; 4] = [
+const WRAPPED: [&str; 5] = [
     "Socket_new",
+    "SSLSocket_getPendingRead",
     "WebSocket_getch",
     "WebSocket_getdata",
     "WebSocket_putdatas",

@@ -19,22 +19,22 @@ mod latest;
 mod messages;
 pub mod notice;
 mod outbox;
+mod retry;
 mod turns;
 mod version;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::model::backoff::Backoff;
 use crate::model::compression::Compression;
 use crate::model::failure::{By, Cause, Ended, Undelivered};
-use crate::model::jitter::Jitter;
 use crate::model::message::{Message, Protocol};
 use crate::model::packet::largest_payload;
 use announcing::Announcing;
 use duties::Duty;
 use latest::Latest;
 use outbox::Outbox;
+use retry::Retry;
 use version::Version;
 
 pub use crate::model::connection::{Attempt, NoConnection, NoConnectionKind, NotSubscribed};
@@ -137,19 +137,6 @@ enum Busy {
     Goodbye,
 }
 
-/// What decides about the next attempt.
-#[derive(Debug)]
-struct Retry {
-    backoff: Backoff,
-    jitter: Jitter,
-    /// Connections in a row that the broker closed soon, without a word and without a reason.
-    cut_short: u32,
-    /// Connections in a row that ended with a message that must not come.
-    gate_ends: u32,
-    /// How often the keep alive was doubled: the line was too slow for a message and a ping.
-    slow: u32,
-}
-
 /// What the status shows of the connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
@@ -165,13 +152,7 @@ impl Link {
         Link {
             state: State::Idle { retry: now },
             version: Version::new(rules.wanted),
-            retry: Retry {
-                backoff: Backoff::default(),
-                jitter: Jitter::new(seed),
-                cut_short: 0,
-                gate_ends: 0,
-                slow: 0,
-            },
+            retry: Retry::new(seed),
             subscriptions: vec![Duty::default(); rules.filters.len()],
             announcing: Announcing::default(),
             outbox: Outbox::default(),

@@ -23,6 +23,7 @@ mod options;
 mod registry;
 mod socket;
 pub mod tls;
+mod unanswered;
 mod waiting;
 mod words;
 
@@ -99,6 +100,7 @@ impl Broker {
             address,
             attempt.protocol,
             self.config.tls.is_some(),
+            attempt.keep_alive,
         ));
         let result = self.shake_hands(attempt, &line, on_message, &mut give_up);
         result.map_err(|error| self.tls_in_words(error, address, &mut give_up))

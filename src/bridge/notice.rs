@@ -48,7 +48,8 @@ pub enum Notice {
         last: StreamId,
         bytes: usize,
     },
-    NotConfirmed(String),
+    /// `None`: why, the end of the connection tells.
+    NotConfirmed(Option<String>),
     NotAccepted {
         topic: String,
         reason: String,
@@ -207,10 +208,13 @@ impl fmt::Display for Notice {
                 f,
                 "sending {count} measurements, {first} to {last}, {bytes} bytes"
             ),
-            Notice::NotConfirmed(reason) => write!(
-                f,
-                "the list in flight was not confirmed and will be sent again: {reason}"
-            ),
+            Notice::NotConfirmed(reason) => {
+                let what = "the list in flight was not confirmed and will be sent again";
+                match reason {
+                    Some(reason) => write!(f, "{what}: {reason}"),
+                    None => write!(f, "{what}"),
+                }
+            }
             Notice::NotAccepted {
                 topic,
                 reason,

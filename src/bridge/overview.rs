@@ -125,7 +125,8 @@ impl Overview {
         self.counters.retries += 1;
         let what = (frontier, discriminant(&why.cause));
         if self.unconfirmed_told.news(what) {
-            self.notices.put(Notice::NotConfirmed(why.reason.clone()));
+            let reason = (!why.told).then(|| why.reason.clone());
+            self.notices.put(Notice::NotConfirmed(reason));
         }
     }
 

@@ -131,7 +131,7 @@ impl Bridge {
 
     /// The list in flight was not confirmed.
     fn failed(&mut self, now: Instant, undelivered: &Undelivered) {
-        let Undelivered { cause, reason } = undelivered;
+        let Undelivered { cause, reason, .. } = undelivered;
         let counted = self.delivery.unconfirmed() > 0;
         let ahead = self.ahead();
         self.delivery.failed(*cause, reason);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::duties::Duty;
 use super::messages::Origin;
 use super::notice::{Next, Notice};
+use super::retry::{Past, STOOD};
 use super::{Action, Busy, Link, State, answer, not_sent};
 use crate::model::connection::{NoConnection, NoConnectionKind};
 use crate::model::failure::{By, Cause, Ended, Undelivered};
@@ -12,8 +13,6 @@ use crate::model::failure::{By, Cause, Ended, Undelivered};
 /// So many connections in a row that lasted no longer than this point to a second client.
 const MANY_CUTS: u32 = 3;
 const CUT_SHORT: Duration = Duration::from_secs(15);
-/// A connection that stood for so long was not ended by what the broker sent at its start.
-const STOOD: Duration = Duration::from_secs(60);
 /// So many connections in a row ended by a message too large, at once after a subscription, point to
 /// a retained one.
 const MANY_GATE_ENDS: u32 = 2;
@@ -63,15 +62,12 @@ impl Link {
         let State::Up(up) = &mut self.state else {
             return;
         };
-        if let (Err(why), true) = (&mut result, unclear) {
-            why.cause = match why.cause {
-                Cause::Closed | Cause::TooLarge { .. } => Cause::Unclear,
-                cause => cause,
-            };
-        }
         let busy = std::mem::replace(&mut up.busy, Busy::No);
         let ended_by = up.ended.as_ref().map(|ended| ended.by);
-        if let Err(why) = &result {
+        if let Err(why) = &mut result {
+            if unclear && matches!(why.cause, Cause::Closed | Cause::TooLarge { .. }) {
+                why.cause = Cause::Unclear;
+            }
             let in_words = matches!(
                 why.cause,
                 Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome
@@ -83,6 +79,8 @@ impl Link {
                     reason: why.reason.clone(),
                 });
             }
+            let ended = up.ended.as_ref();
+            why.told = ended.is_some_and(|ended| ended.reason == why.reason);
         }
         match busy {
             Busy::Publishing { origin, confirmed } => {
@@ -195,7 +193,12 @@ impl Link {
             return;
         };
         let Some(ended) = up.ended.take() else { return };
-        let uptime = now.saturating_duration_since(up.since);
+        let past = Past {
+            by: ended.by,
+            uptime: now.saturating_duration_since(up.since),
+            idle,
+            acknowledged: up.acknowledged,
+        };
         let at_once = |at: Instant| now.saturating_duration_since(at) < CUT_SHORT;
         let subscribed = up.subscribed.is_some_and(at_once);
         self.return_measurements();
@@ -203,21 +206,15 @@ impl Link {
             let blamed = |duty: &mut Duty| duty.may_be_answered(now) && duty.failed(now);
             self.leave_out(blamed, &ended.reason);
         }
-        self.judge_gate(now, &ended, uptime, subscribed);
+        self.judge_gate(now, &ended, past.uptime, subscribed);
         self.judge_latest(now, &ended);
-        self.retry.backoff.connection_lasted(uptime);
-        let unexplained = idle && ended.by == By::Broker && uptime < CUT_SHORT;
+        let unexplained = idle && ended.by == By::Broker && past.uptime < CUT_SHORT;
         self.retry.cut_short = if unexplained {
             self.retry.cut_short + 1
         } else {
             0
         };
-        let random = self.retry.jitter.fraction();
-        let wait = if !idle && ended.by == By::Broker {
-            self.retry.backoff.next_short(now, random)
-        } else {
-            self.retry.backoff.next(now, random)
-        };
+        let wait = self.retry.after(now, past);
         self.view.last_error.clone_from(&ended.reason);
         self.view.protocol = None;
         self.state = State::Idle { retry: now + wait };

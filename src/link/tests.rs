@@ -246,11 +246,15 @@ fn attempts_come_later_each_time_but_never_later_than_the_outage_has_lasted() {
     assert_eq!(world.link.view().last_error, "why");
 }
 
-/// A broker that answers the status and ends the connection on each list, however quickly it
-/// takes the next one.
+/// However a broker ends one connection after the other, and whatever it has acknowledged before.
 #[test]
-fn only_a_measurement_that_was_acknowledged_ends_an_outage() {
-    for (acknowledged, most) in [(false, 30), (true, 1000)] {
+fn connections_that_end_soon_come_ever_more_seldom() {
+    for (by, acknowledged, most) in [
+        (By::Gate, false, 30),
+        (By::Gate, true, 30),
+        (By::Broker, false, 30),
+        (By::Broker, true, 70),
+    ] {
         let mut world = World::new(with_status());
         world.handle(status("a"));
         let begun = world.now;
@@ -266,11 +270,43 @@ fn only_a_measurement_that_was_acknowledged_ends_an_outage() {
                 world.published();
                 world.handle(Input::Published(Ok(())));
             }
-            world.handle(Input::Ended(broken(By::Gate)));
+            world.handle(Input::Ended(broken(by)));
         }
-        assert!(attempts <= most, "{attempts}");
-        assert!(acknowledged == (attempts > 100), "{attempts}");
+        assert!(attempts <= most, "{attempts} by {by:?}, {acknowledged}");
+        assert!(attempts >= 8, "{attempts} by {by:?}, {acknowledged}");
     }
+}
+
+/// A broker that restarts, or a line that breaks, while all is well.
+#[test]
+fn behind_a_connection_that_was_good_the_next_one_comes_at_once() {
+    for by in [By::Broker, By::Line] {
+        let mut world = World::new(rules());
+        for _ in 0..50 {
+            world.connect(None);
+            world.subscribe_all();
+            world.offer(Origin::Measurements, 100);
+            world.published();
+            world.handle(Input::Published(Ok(())));
+            world.pass(10);
+            world.handle(Input::Ended(broken(by)));
+            let ended = world.now;
+            world.fail(NoConnectionKind::Unreachable);
+            assert!(world.now - ended <= Duration::from_secs(1), "{by:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_speaks_no_version_at_all_is_not_asked_in_haste() {
+    let mut world = World::new(rules());
+    let begun = world.now;
+    let mut attempts = 0;
+    while world.now - begun < Duration::from_secs(300) && attempts < 1000 {
+        world.fail(NoConnectionKind::OtherVersion);
+        attempts += 1;
+    }
+    assert!(attempts <= 60, "{attempts}");
 }
 
 #[test]

@@ -87,7 +87,11 @@ impl Version {
             (State::Five | State::FiveAgain, OtherVersion) => State::Old { until },
             (State::Five, Closed | Silent) => State::TryOld,
             (State::FiveAgain, Closed | Silent) => State::Old { until },
-            (State::Old { .. }, OtherVersion) => State::Five,
+            (State::Old { .. }, OtherVersion) => {
+                // It speaks neither: nothing is gained by haste.
+                self.0 = State::Five;
+                return false;
+            }
             (State::Old { .. }, _) => return false,
             // The way to the broker is bad: nothing is proven.
             (State::Five | State::TryOld | State::FiveAgain, _) => {
@@ -165,7 +169,8 @@ mod tests {
         let mut version = Version::new(Wanted::Auto);
         assert!(version.is_open() && version.failed(now, OtherVersion));
         assert_eq!(version.next(now), Protocol::V311);
-        assert!(!version.is_open() && version.failed(now, OtherVersion));
+        assert!(!version.is_open());
+        assert!(!version.failed(now, OtherVersion), "it speaks neither");
         assert_eq!(version.next(now), Protocol::V5);
     }
 

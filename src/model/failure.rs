@@ -6,6 +6,8 @@ pub struct Undelivered {
     pub cause: Cause,
     /// In words, for people.
     pub reason: String,
+    /// The end of the connection is told with the same words.
+    pub told: bool,
 }
 
 /// Whose fault it was, as far as that is known.
@@ -39,6 +41,7 @@ impl Undelivered {
         Undelivered {
             cause,
             reason: reason.into(),
+            told: false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! All that crosses the border to the C library beside its Rust binding.
 //!
-//! Four functions of the library are led through this file by the linker (see build.rs): the one
-//! that opens a socket, the two that read and the one that writes. They are internal ones and have
-//! no guarantee; hence the exact version in Cargo.toml. Read together with the library's
+//! Five functions of the library are led through this file by the linker (see build.rs): the one
+//! that opens a socket, the one that looks for what TLS has read already, the two that read and the
+//! one that writes. They are internal ones and have no guarantee; hence the exact version in Cargo.toml. Read together with the library's
 //! MQTTPacket.c (`MQTTPacket_Factory`), WebSocket.c, Socket.c and SSLSocket.c.
 //!
 //! All reading and writing happens under the global lock of the library, `mqttasync_mutex`, apart
@@ -11,6 +11,7 @@
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 use super::line::{How, Line};
 use super::registry::{Entry, entries, line_at};
@@ -60,6 +61,7 @@ unsafe extern "C" {
         socket: *mut c_int,
         timeout: c_long,
     ) -> c_int;
+    fn __real_SSLSocket_getPendingRead() -> c_int;
     fn __real_WebSocket_getch(net: *mut Net, byte: *mut c_char) -> c_int;
     fn __real_WebSocket_getdata(net: *mut Net, bytes: usize, actual: *mut usize) -> *mut c_char;
     fn __real_WebSocket_putdatas(
@@ -206,6 +208,25 @@ pub unsafe extern "C" fn __wrap_Socket_new(
     unsafe { __real_Socket_new(host.as_ptr().cast(), host.len(), port, socket, timeout) }
 }
 
+/// The socket of which TLS has read more than was asked for.
+///
+/// The receiving thread asks without the lock under which others take a socket from the same list,
+/// when they close it: both would free the same element.
+///
+/// # Safety
+/// Called by the library only.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __wrap_SSLSocket_getPendingRead() -> c_int {
+    // SAFETY: the mutex exists from the first client on, and this thread runs from then on. It does
+    // not hold the lock here, and takes it next in any case.
+    unsafe {
+        MQTTAsync_lock_mutex(mqttasync_mutex);
+        let socket = __real_SSLSocket_getPendingRead();
+        MQTTAsync_unlock_mutex(mqttasync_mutex);
+        socket
+    }
+}
+
 /// Reads one byte of the head of a packet.
 ///
 /// # Safety
@@ -215,6 +236,11 @@ pub unsafe extern "C" fn __wrap_WebSocket_getch(net: *mut Net, byte: *mut c_char
     let Some(line) = line_at(net as usize) else {
         return SOCKET_ERROR;
     };
+    // SAFETY: as in `reading`.
+    let socket = unsafe { (*net).socket };
+    if line.is_unanswered(Instant::now(), || socket::moved(socket)) {
+        return SOCKET_ERROR;
+    }
     // SAFETY: both pointers come from the library, which calls with valid ones.
     let result = unsafe {
         reading(
@@ -258,7 +284,7 @@ pub unsafe extern "C" fn __wrap_WebSocket_getdata(
         if line.tls {
             // The library asks OpenSSL for what lies behind a packet in the same record only where
             // the packet has a body. `poll` does not see it: so it reads once more.
-            // SAFETY: the library reads under its lock, in the one thread that uses this list.
+            // SAFETY: the library reads under its lock, which guards this list.
             unsafe { SSLSocket_addPendingRead((*net).socket) };
         }
         return data;
@@ -335,6 +361,9 @@ pub unsafe extern "C" fn __wrap_WebSocket_putdatas(
     let socket = unsafe { (*net).socket };
     if let Some(line) = line {
         line.written(result == COMPLETE);
+        if gate::kind(first) == gate::PINGREQ {
+            line.is_unanswered(Instant::now(), || socket::moved(socket));
+        }
         if result != COMPLETE && result != INTERRUPTED {
             let how = socket::end_of(socket).unwrap_or(How::NotWritten);
             line.ends(how, false);

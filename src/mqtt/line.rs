@@ -6,10 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::gate::{self, Awaited, Reason, Stage};
+use super::unanswered::Unanswered;
 use crate::model::failure::{By, Ended};
 use crate::model::message::Protocol;
 
@@ -39,6 +41,7 @@ struct Traffic {
     /// The code of the CONNACK.
     connack: Option<u8>,
     end: Option<End>,
+    unanswered: Unanswered,
 }
 
 /// The end of a connection as it was seen on the wire.
@@ -65,10 +68,12 @@ pub enum How {
     },
     /// A packet could not be written.
     NotWritten,
+    /// A ping was not answered, and what arrives instead does not explain it.
+    Unanswered,
 }
 
 impl Line {
-    pub fn new(address: SocketAddr, version: Protocol, tls: bool) -> Line {
+    pub fn new(address: SocketAddr, version: Protocol, tls: bool, keep_alive: Duration) -> Line {
         let (tell, told) = bounded(1);
         Line {
             address,
@@ -79,6 +84,7 @@ impl Line {
                 head: Vec::with_capacity(5),
                 connack: None,
                 end: None,
+                unanswered: Unanswered::new(keep_alive),
             }),
             ended: OnceLock::new(),
             tell,
@@ -184,6 +190,24 @@ impl Line {
         self.traffic().connack
     }
 
+    /// Something may be read, or was written. Whether the connection is to be given up because a ping
+    /// is unanswered for too long. `moved`: bytes on the connection so far, both ways.
+    pub fn is_unanswered(&self, now: Instant, moved: impl FnOnce() -> Option<u64>) -> bool {
+        let mut traffic = self.traffic();
+        if !traffic.awaited.is_pinged() || traffic.awaited.unconfirmed().is_some() {
+            // A message that is not acknowledged in time ends the connection as well.
+            traffic.unanswered.over();
+            return false;
+        }
+        let too_long = moved().is_some_and(|moved| traffic.unanswered.is_too_long(now, moved));
+        if too_long {
+            let how = How::Unanswered;
+            let drained = false;
+            traffic.end.get_or_insert(End { how, drained });
+        }
+        too_long
+    }
+
     /// Messages sent so far.
     pub fn published(&self) -> u64 {
         self.traffic().awaited.published()
@@ -230,6 +254,11 @@ impl Line {
                 format!("the broker sent what it must not: {reason}; the connection is made anew"),
             ),
             Some(How::Network(kind)) => (By::Line, format!("the network gave up: {kind}")),
+            Some(How::Unanswered) => (
+                By::Line,
+                "the broker did not answer a ping within the keep alive time, whatever else it sent (see mqtt.keepalive_seconds)"
+                    .into(),
+            ),
             Some(How::NotWritten) => (By::Line, "the connection to the broker broke".into()),
             None if self.is_half_written() => {
                 (By::Line, "the connection to the broker broke".into())

@@ -52,6 +52,26 @@ pub fn is_received(socket: c_int, reset: bool) -> bool {
     queued <= unacknowledged
 }
 
+/// Bytes that both sides have received from each other so far, where the system tells.
+pub fn moved(socket: c_int) -> Option<u64> {
+    // `tcp_info` of Linux: eight small fields, 24 of four bytes, two rates, then what was
+    // acknowledged and what was received.
+    let mut info = [0u64; 17];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: plain system call that writes at most `length` bytes to a variable of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let whole = result == 0 && length as usize == size_of_val(&info);
+    whole.then(|| info[15].wrapping_add(info[16]))
+}
+
 /// Breaks a connection: to both sides it is an end that came from outside.
 pub fn shut(socket: c_int) -> bool {
     // SAFETY: plain system call; the library changes its descriptors only under a lock that the

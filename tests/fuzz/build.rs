@@ -3,6 +3,7 @@
 fn main() {
     for function in [
         "Socket_new",
+        "SSLSocket_getPendingRead",
         "WebSocket_getch",
         "WebSocket_getdata",
         "WebSocket_putdatas",

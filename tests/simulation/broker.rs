@@ -70,6 +70,9 @@ pub struct Mood {
     pub bad_credentials: u32,
     pub unavailable: u32,
     pub refuses_subscriptions: u32,
+    /// After each list that it has taken: sends what it must not, or ends the connection.
+    pub misbehaves: u32,
+    pub hangs_up: u32,
 }
 
 pub struct Broker {
@@ -167,6 +170,19 @@ impl World {
             }
             self.client_hears(conn, reply);
         }
+        if matches!(packet, Packet::Publish(publication) if publication.kind == Kind::Values) {
+            self.misbehaves(conn);
+        }
+    }
+
+    fn misbehaves(&mut self, conn: u64) {
+        let last = match (self.broker.mood.misbehaves, self.broker.mood.hangs_up) {
+            (0, 0) => return,
+            (0, _) => end(Cause::Closed, "closed behind a list"),
+            _ => Reply::Forbidden,
+        };
+        self.broker.session = None;
+        self.client_hears(conn, last);
     }
 
     fn subscribes(&mut self, operation: u64) -> Option<Reply> {

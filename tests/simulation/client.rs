@@ -63,6 +63,8 @@ pub enum Reply {
     Refused(u64, Cause, String),
     Subscribed(u64, bool),
     Probed(u64),
+    /// What a broker must not send: this side ends the connection.
+    Forbidden,
     /// The broker ends the connection; what that means for what is in flight.
     End {
         cause: Cause,
@@ -133,6 +135,7 @@ impl World {
     }
 
     pub fn connect(&mut self, attempt: Attempt) {
+        self.watch_attempt();
         let number = self.begin(Doing::Connecting(attempt), attempt.patience);
         let at = self.now + self.latency() * 2;
         self.queue.push(at, Event::Handshake(number));
@@ -362,6 +365,7 @@ impl World {
                     self.not_published(Cause::Silent { answers: true }, "no acknowledgement");
                 }
             }
+            Reply::Forbidden => self.ends(By::Gate, Cause::Lost, "what it must not"),
             Reply::End { cause, reason } => self.ends(By::Broker, cause, &reason),
         }
     }

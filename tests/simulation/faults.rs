@@ -67,7 +67,8 @@ impl World {
             | BrokerBadCredentials
             | BrokerUnavailable
             | BrokerKicks
-            | BrokerRefusesSubscriptions => self.begin_broker_fault(fault),
+            | BrokerRefusesSubscriptions
+            | BrokerMisbehaves { .. } => self.begin_broker_fault(fault),
             Cut | HoleBoth(_) | HoleUp(_) | HoleDown(_) | Refused | Latency | Slow
             | LineTimesOut => {
                 self.begin_network_fault(fault);
@@ -119,6 +120,8 @@ impl World {
                 self.broker_hangs_up(Cause::Closed, "closed by the broker");
             }
             Fault::BrokerRefusesSubscriptions => mood.refuses_subscriptions += 1,
+            Fault::BrokerMisbehaves { hangs_up: false } => mood.misbehaves += 1,
+            Fault::BrokerMisbehaves { hangs_up: true } => mood.hangs_up += 1,
             _ => self.broker_hangs_up(Cause::Closed, "another client took over"),
         }
     }
@@ -238,6 +241,8 @@ impl World {
             Fault::BrokerBadCredentials => broker.bad_credentials -= 1,
             Fault::BrokerUnavailable => broker.unavailable -= 1,
             Fault::BrokerRefusesSubscriptions => broker.refuses_subscriptions -= 1,
+            Fault::BrokerMisbehaves { hangs_up: false } => broker.misbehaves -= 1,
+            Fault::BrokerMisbehaves { hangs_up: true } => broker.hangs_up -= 1,
             Fault::HoleBoth(heals) => {
                 net.hole_up -= 1;
                 net.hole_down -= 1;

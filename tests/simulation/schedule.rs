@@ -65,6 +65,10 @@ pub enum Fault {
     BrokerUnavailable,
     BrokerKicks,
     BrokerRefusesSubscriptions,
+    /// Confirms a list, then sends what it must not, or ends the connection.
+    BrokerMisbehaves {
+        hangs_up: bool,
+    },
     Cut,
     HoleBoth(Heals),
     HoleUp(Heals),
@@ -317,6 +321,10 @@ impl Plan {
         if own.percent(1) {
             flaps(&mut own, &mut setup, &mut faults);
         }
+        let mut own = Random::new(seed ^ 0x2545_F491_4F6C_DD1D);
+        if own.percent(2) {
+            faults.push(misbehaves(&mut own));
+        }
         // What cannot be trimmed makes no room: what lies before a cursor that is ahead of the stream.
         let stays = |planned: &Planned| planned.fault == Fault::CursorSet(Cursor::Beyond);
         if setup.limit == Limit::None && !faults.iter().any(stays) && random.percent(50) {
@@ -471,6 +479,18 @@ fn flaps(random: &mut Random, setup: &mut Setup, faults: &mut Vec<Planned>) {
         lasts: random.millis(40_000, 90_000),
         fault: Fault::LineTimesOut,
     }];
+}
+
+/// For so long that it shows how often the service comes back.
+fn misbehaves(random: &mut Random) -> Planned {
+    Planned {
+        at: random.millis(500, 20_000),
+        trigger: None,
+        lasts: random.millis(60_000, 150_000),
+        fault: Fault::BrokerMisbehaves {
+            hangs_up: random.percent(50),
+        },
+    }
 }
 
 fn heals(random: &mut Random) -> Heals {

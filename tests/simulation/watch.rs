@@ -28,6 +28,8 @@ const GOOD: Duration = Duration::from_secs(20);
 const LATE: f64 = 0.051;
 /// What may happen within ten seconds.
 const ACTIONS: u64 = 2500;
+/// Attempts to connect within a minute, of a broker that ends one connection after the other.
+const ATTEMPTS: u32 = 60;
 /// To find a limit that the broker does not name takes some connections, of five lines each.
 const LINES: u64 = 130;
 
@@ -59,6 +61,8 @@ pub struct Watch {
     window: Window,
     pace: Pace,
     disabled_since: Option<Instant>,
+    /// Since when attempts to connect are counted, and how many there were.
+    attempts: (Instant, u32),
     /// When the newest measurement went out last, and on which connection.
     latest: Option<(u64, Instant)>,
     /// The device has told that it leaves it out.
@@ -128,6 +132,7 @@ impl Watch {
             },
             pace: Pace::default(),
             disabled_since: None,
+            attempts: (now, 0),
             latest: None,
             no_latest: false,
         }
@@ -186,6 +191,19 @@ impl World {
             self.watch.window.lines += 1;
         }
         self.watch.no_latest |= matches!(notice, link::Notice::NoLatest { .. });
+    }
+
+    /// However connections end, they do not follow each other at full rate.
+    pub fn watch_attempt(&mut self) {
+        let (since, count) = &mut self.watch.attempts;
+        if self.now.saturating_duration_since(*since) >= Duration::from_secs(60) {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if *count > ATTEMPTS {
+            let what = format!("{count} attempts within a minute");
+            self.ledger.broken("6 bounded work", what);
+        }
     }
 
     pub fn watch_request(&mut self, _request: &Request) {

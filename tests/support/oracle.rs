@@ -1,6 +1,8 @@
 //! Feeds bytes to the gate as a broker would send them, and asks an independent codec about
 //! everything that passes. The fuzzer and the property tests share it.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use mqtt_handler::model::message::Protocol;
 use mqtt_handler::mqtt::line::Line;
@@ -31,7 +33,8 @@ pub fn version(before: u8) -> Protocol {
 /// A line on which that has happened.
 pub fn line(before: u8) -> Line {
     let version = version(before);
-    let line = Line::new(([127, 0, 0, 1], 1883).into(), version, false);
+    let address = ([127, 0, 0, 1], 1883).into();
+    let line = Line::new(address, version, false, Duration::from_secs(60));
     let v5 = version == Protocol::V5;
     let properties: &[u8] = if v5 { &[0] } else { &[] };
     line.sending(0x10, &[&[0]]);

@@ -39,7 +39,7 @@ pub fn catalogue(mark: &str) -> Vec<Notice> {
             last: id,
             bytes: 0,
         },
-        Notice::NotConfirmed(text()),
+        Notice::NotConfirmed(Some(text())),
         Notice::NotAccepted {
             topic: text(),
             reason: text(),

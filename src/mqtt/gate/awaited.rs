@@ -189,8 +189,13 @@ impl Awaited {
             .map(|asked| asked.filters)
     }
 
+    /// A ping has no answer yet.
+    pub fn is_pinged(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
     pub fn takes_pingresp(&self) -> bool {
-        !self.pings.is_empty() || self.spare_pings > 0
+        self.is_pinged() || self.spare_pings > 0
     }
 
     /// The number of the PUBLISH of QoS 1 that is not acknowledged yet.
