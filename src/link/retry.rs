@@ -16,12 +16,14 @@ use crate::model::jitter::Jitter;
 const LASTED: Duration = Duration::from_secs(10);
 /// The same where the broker sent what it must not: until then it may have been good on purpose.
 pub const STOOD: Duration = Duration::from_secs(60);
-/// More connections in a row than it takes to find out what the broker ends them for: halvings, and
-/// a measurement that is tried alone.
-const MANY: u32 = 40;
-/// The longest wait as long as that may be found out.
+/// More connections in a row than it takes to find out what the broker ends them for: halvings, a
+/// measurement that is tried alone, and all of it again where something else may have been the reason.
+const MANY: u32 = 100;
+/// The longest wait as long as that may be found out, and behind that where it still takes some: its
+/// limits may be narrow.
 const FINDING_OUT: Duration = Duration::from_secs(4);
-/// The longest wait where something was delivered: it goes on, but not a hundred times a minute.
+const NARROW: Duration = Duration::from_secs(8);
+/// The longest wait otherwise, as long as something is delivered: a line may be good for seconds only.
 const DELIVERS: Duration = Duration::from_secs(16);
 
 /// What decides about the next attempt.
@@ -91,11 +93,11 @@ impl Brief {
         }
         self.count = self.count.saturating_add(1);
         let wait = self.backoff.next(now, random);
-        let finds_out = !past.idle && past.by == By::Broker && self.count <= MANY;
-        let most = match past.acknowledged {
-            _ if finds_out => FINDING_OUT,
-            true if !misbehaved => DELIVERS,
-            _ => return wait,
+        let most = match !past.idle && past.by == By::Broker {
+            _ if misbehaved => return wait,
+            true if self.count <= MANY => FINDING_OUT,
+            true if past.acknowledged => NARROW,
+            _ => DELIVERS,
         };
         wait.min(most.mul_f64(random))
     }
@@ -138,8 +140,8 @@ mod tests {
             (By::Gate, 30_000, true, true, 25),
             (By::GateMessage, 50, true, false, 35),
             (By::Broker, 50, true, true, 100),
-            (By::Broker, 50, false, true, 130),
-            (By::Broker, 50, false, false, 80),
+            (By::Broker, 50, false, true, 260),
+            (By::Broker, 50, false, false, 190),
             (By::Broker, 50, true, false, 35),
             (By::Line, 9000, true, true, 100),
         ] {

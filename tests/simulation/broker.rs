@@ -6,7 +6,7 @@ use mqtt_handler::model::message::Protocol;
 
 use crate::client::{Kind, Packet, Publication, Reply};
 use crate::ledger::Poison;
-use crate::schedule::Trigger;
+use crate::schedule::{Fault, Trigger};
 use crate::stream::Uid;
 use crate::world::World;
 
@@ -153,12 +153,13 @@ impl World {
         if self.broker.mood.frozen > 0 {
             return self.broker.stalled.push((conn, packet));
         }
-        let Some((session, protocol)) = self.broker.session else {
+        let session = self.broker.session.filter(|(session, _)| *session == conn);
+        let Some((_, protocol)) = session else {
+            if let Packet::Publish(publication) = &packet {
+                self.is_hung_up_on(publication);
+            }
             return self.client_hears(conn, end(Cause::Closed, "reset by the broker"));
         };
-        if session != conn {
-            return self.client_hears(conn, end(Cause::Closed, "reset by the broker"));
-        }
         let reply = match &packet {
             Packet::Publish(publication) => self.takes(publication, protocol),
             Packet::Subscribe { operation } => self.subscribes(*operation),
@@ -172,6 +173,14 @@ impl World {
         }
         if matches!(packet, Packet::Publish(publication) if publication.kind == Kind::Values) {
             self.misbehaves(conn);
+        }
+    }
+
+    /// A broker that ends each connection behind a list turns the next one away with it.
+    fn is_hung_up_on(&mut self, publication: &Publication) {
+        let hangs_up = |fault: &Fault| *fault == Fault::BrokerMisbehaves { hangs_up: true };
+        if self.plan.has(hangs_up) {
+            self.condemn(publication);
         }
     }
 

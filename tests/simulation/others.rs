@@ -164,10 +164,11 @@ impl World {
             return;
         };
         let known = self.ledger.facts[..told.seen].iter();
-        let oldest = known
-            .filter(|fact| fact.incarnation == told.incarnation)
-            .map(|fact| fact.id)
-            .min();
+        let known = known.filter(|fact| fact.incarnation == told.incarnation);
+        let oldest = known.clone().map(|fact| fact.id).min();
+        // A cursor behind all that was confirmed may be on its way.
+        let confirmed = known.filter(|fact| fact.confirmed).map(|fact| fact.id);
+        let place = confirmed.max().map_or(place, |newest| place.max(newest));
         let entries = self.redis.data.stream();
         let first = entries.and_then(|entries| entries.all.keys().next().copied());
         if oldest.is_some() && first < oldest {

@@ -322,7 +322,9 @@ impl Plan {
             flaps(&mut own, &mut setup, &mut faults);
         }
         let mut own = Random::new(seed ^ 0x2545_F491_4F6C_DD1D);
-        if own.percent(2) {
+        // A broker that hangs up may cost a subscription an hour.
+        let refuses = |planned: &Planned| planned.fault == Fault::BrokerRefusesSubscriptions;
+        if own.percent(2) && !faults.iter().any(refuses) {
             faults.push(misbehaves(&mut own));
         }
         // What cannot be trimmed makes no room: what lies before a cursor that is ahead of the stream.

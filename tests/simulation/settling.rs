@@ -136,6 +136,8 @@ impl World {
         });
         // To find a limit that the broker does not name takes reconnections, too.
         let limit = match setup.limit {
+            // Where something goes before that may have been the reason, more of them.
+            Limit::Closes(_) if setup.latest => Duration::from_secs(300),
             Limit::Closes(_) | Limit::Says(_) | Limit::Refuses(_) => Duration::from_secs(180),
             _ => Duration::ZERO,
         };
