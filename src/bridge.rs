@@ -47,7 +47,9 @@ use overview::Overview;
 use pausing::{Pause, Pausing};
 use redis_side::RedisSide;
 
-pub use messages::{Action, Answer, Input, Look, Newest, Page, RedisFailure, Request, Save};
+pub use messages::{
+    Action, Answer, Input, Look, Newest, Page, RedisFailure, Request, Save, Written,
+};
 pub use notice::Notice;
 pub use overview::View;
 
@@ -177,7 +179,9 @@ impl Bridge {
         if let Some(notice) = self.overview.notices.next(now) {
             return Action::Tell(notice);
         }
-        if self.overview.shows(now) {
+        // What is written is what is shown.
+        let writes = self.overview.write_is_due(now, || self.view());
+        if self.overview.shows(now, writes) {
             return Action::Show(Box::new(self.view()));
         }
         if self.save_is_due(now) {

@@ -36,6 +36,7 @@ use sizes::Sizes;
 pub use keys::Within;
 pub use page::Page;
 pub use server::{Memory, too_old};
+pub use status::written_along;
 
 pub const VALUES: &str = "measurement:values";
 pub const ENABLED: &str = "mqtt_sender:enabled";

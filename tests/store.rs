@@ -116,7 +116,7 @@ fn add_large(redis: &Redis, first: u64, count: u64, bytes: usize) {
 fn drain(store: &mut Store, after: StreamId, mut each: impl FnMut(&Page)) -> u64 {
     let (mut after, mut count) = (after, 0);
     loop {
-        let (_, _, page) = store.page(after, 1000, 131_072).expect("a page");
+        let (_, _, page) = store.page(after, 1000, 131_072, None).expect("a page");
         each(&page);
         count += page.len() as u64;
         match page.last() {
@@ -164,7 +164,9 @@ fn a_full_redis_is_read_saved_to_looked_at_and_trimmed() {
     redis.set(LAST_ID, "(0-1");
     let count = fill_up(&redis);
     let mut store = store(&redis);
-    let (settings, state, page) = store.page(StreamId::ZERO, 100, 1 << 20).expect("page");
+    let (settings, state, page) = store
+        .page(StreamId::ZERO, 100, 1 << 20, None)
+        .expect("page");
     assert_eq!(page.len(), 100);
     assert!(matches!(state, Some(Stream::Present(extent)) if extent.length == count));
     let cursor = Cursor::written(id(count));
@@ -224,9 +226,11 @@ fn a_measurement_that_comes_by_itself_is_read_with_its_state_at_once() {
     let redis = Redis::start(&[]);
     let mut store = store(&redis);
     redis.fill(1, 3);
-    store.page(StreamId::ZERO, 100, 1 << 16).expect("page");
+    store
+        .page(StreamId::ZERO, 100, 1 << 16, None)
+        .expect("page");
     redis.fill(4, 1);
-    let (_, state, page) = store.page(id(3), 100, 1 << 16).expect("page");
+    let (_, state, page) = store.page(id(3), 100, 1 << 16, None).expect("page");
     assert_eq!(page.len(), 1);
     assert!(matches!(state, Some(Stream::Present(extent)) if extent.length == 4));
 }
@@ -504,7 +508,7 @@ fn a_stream_that_is_none_is_refused_and_the_connection_stays() {
         Some(StoreError::Refused(why)) => assert!(why.starts_with("WRONGTYPE"), "{why}"),
         other => panic!("{other:?}"),
     };
-    is_refused(store.page(StreamId::ZERO, 9, 999).err());
+    is_refused(store.page(StreamId::ZERO, 9, 999, None).err());
     is_refused(store.look(StreamId::ZERO).err());
     is_refused(store.count(StreamId::ZERO, StreamId::MAX).err());
     let wait = Duration::from_millis(1);
@@ -512,7 +516,7 @@ fn a_stream_that_is_none_is_refused_and_the_connection_stays() {
     assert!(store.connected());
     redis.command::<()>(&["DEL", "measurement:values"]);
     redis.fill(1, 3);
-    let (_, state, page) = store.page(StreamId::MAX, 9, 999).expect("page");
+    let (_, state, page) = store.page(StreamId::MAX, 9, 999, None).expect("page");
     assert_eq!(page.len(), 0);
     assert!(matches!(state, Some(Stream::Present(_))));
 }
@@ -547,12 +551,12 @@ fn a_page_tells_the_state_only_where_nothing_has_changed() {
     let redis = Redis::start(&[]);
     let mut store = store(&redis);
     redis.fill(1, 100);
-    let (_, first, page) = store.page(StreamId::ZERO, 10, 1 << 20).expect("page");
+    let (_, first, page) = store.page(StreamId::ZERO, 10, 1 << 20, None).expect("page");
     assert!(page.more() && first.is_some());
     redis.fill(101, 1);
-    let (_, changed, _) = store.page(id(10), 10, 1 << 20).expect("page");
+    let (_, changed, _) = store.page(id(10), 10, 1 << 20, None).expect("page");
     assert_eq!(changed, None);
-    let (_, again, _) = store.page(id(10), 10, 1 << 20).expect("page");
+    let (_, again, _) = store.page(id(10), 10, 1 << 20, None).expect("page");
     assert!(matches!(again, Some(Stream::Present(extent)) if extent.length == 101));
 }
 
@@ -719,7 +723,7 @@ fn scripts_that_the_server_has_forgotten_are_brought_again() {
     let mut store = store(&redis);
     redis.fill(1, 3);
     for _ in 0..2 {
-        let (settings, _, page) = store.page(StreamId::ZERO, 9, 999).expect("page");
+        let (settings, _, page) = store.page(StreamId::ZERO, 9, 999, None).expect("page");
         assert_eq!(page.len(), 3);
         let cursor = Cursor::written(id(3));
         let saved = store.save_cursor(&settings.last_id, &save(&cursor));

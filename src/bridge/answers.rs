@@ -59,14 +59,7 @@ impl Bridge {
             Request::NoteAccount(_) => {
                 return self.overview.note.refused(now);
             }
-            Request::WriteStatus(_) => {
-                self.overview.wrote(now, self.view());
-                if self.redis.status_refused(&reason) {
-                    let what = "the status";
-                    self.tell(Notice::RedisRefuses { what, reason });
-                }
-                return;
-            }
+            Request::WriteStatus(_) => return self.status_answered(now, Some(reason)),
             Request::Settings => {
                 self.redis.settings_read = Some(now);
                 "the settings"
@@ -123,11 +116,20 @@ impl Bridge {
                 }
             }
             (Request::NoteAccount(_), _) => self.overview.note = Pending::No,
-            (Request::WriteStatus(_), _) => {
-                self.redis.status_written();
-                self.overview.wrote(now, self.view());
-            }
+            (Request::WriteStatus(_), _) => self.status_answered(now, None),
             _ => debug_assert!(false, "an answer to something else"),
+        }
+    }
+
+    /// The status was written, or Redis has refused it.
+    pub(super) fn status_answered(&mut self, now: Instant, refused: Option<String>) {
+        self.overview.wrote(now, self.view());
+        let Some(reason) = refused else {
+            return self.redis.status_written();
+        };
+        if self.redis.status_refused(&reason) {
+            let what = "the status";
+            self.tell(Notice::RedisRefuses { what, reason });
         }
     }
 
@@ -304,6 +306,7 @@ impl Bridge {
             Pending::Now
         };
         self.overview.note = Pending::No;
+        self.overview.saved();
     }
 
     fn not_saved(&mut self, now: Instant, raw: Raw) {

@@ -89,10 +89,13 @@ pub enum Request {
     Remember,
     Settings,
     /// The settings, the state of the stream and a list of at most `count` entries behind `after`.
+    /// With `status`, in the same round trip: writes the status with this account, and asks for the
+    /// memory of Redis.
     Page {
         after: StreamId,
         count: usize,
         limits: BatchLimits,
+        status: Option<Save>,
     },
     /// The same as soon as there is an entry; without one, the state of the stream is not needed.
     Await {
@@ -191,6 +194,17 @@ pub struct Page {
     /// The last entry, where it is wanted and the page reaches to the end of the stream.
     pub newest: Option<Newest>,
     pub oddities: Oddities,
+    /// What became of the status, where it went along.
+    pub written: Option<Written>,
+}
+
+/// What became of a status that was written along with a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Redis has refused it, and why.
+    pub refused: Option<String>,
+    /// Of `maxmemory`; `None`: there is no limit.
+    pub used_percent: Option<f64>,
 }
 
 /// The newest entry of the stream, as it is published.

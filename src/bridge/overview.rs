@@ -75,12 +75,13 @@ pub struct Overview {
     unconfirmed_told: Told<(StreamId, Discriminant<Cause>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Showing {
     at: Option<Instant>,
-    /// Something has changed that is to be shown at once, or now and then.
+    /// Something has changed that is to be shown at once, now and then, or before it is written.
     urgent: bool,
     running: bool,
+    moved: bool,
 }
 
 #[derive(Debug, Default)]
@@ -98,18 +99,34 @@ impl Overview {
         (self.shown.urgent, self.written.touched) = (true, true);
     }
 
-    /// A list was confirmed.
-    pub fn sent(&mut self, sent: &Span) {
+    /// A list was confirmed. `all`: it took all that was seen to wait.
+    pub fn sent(&mut self, sent: &Span, all: bool) {
         self.counters.sent_messages += 1;
         self.counters.sent_measurements += sent.count as u64;
         self.counters.sent_bytes += sent.bytes as u64;
         self.shown.running = true;
+        let nothing = Some(Waiting::Exactly(0));
+        if all && self.backlog != nothing {
+            (self.backlog, self.oldest) = (nothing, None);
+            self.shown.urgent = true;
+        }
     }
 
-    /// Whether it is time to show the view.
-    pub fn shows(&mut self, now: Instant) -> bool {
+    /// The stored cursor has moved.
+    pub fn saved(&mut self) {
+        self.shown.moved = true;
+    }
+
+    /// Whether it is time to show the view. `writes`: it is about to be written.
+    pub fn shows(&mut self, now: Instant, writes: bool) -> bool {
         let rested = |at: Instant| now.saturating_duration_since(at) >= SHOW;
-        let due = self.shown.urgent || self.shown.running && self.shown.at.is_none_or(rested);
+        let Showing {
+            at,
+            urgent,
+            running,
+            moved,
+        } = self.shown;
+        let due = urgent || running && at.is_none_or(rested) || writes && (running || moved);
         if due {
             self.shown = Showing {
                 at: Some(now),
@@ -226,14 +243,15 @@ mod tests {
             count: 1,
             bytes: 1,
         };
-        overview.sent(&span);
-        assert!(overview.shows(now) && !overview.shows(now));
-        overview.sent(&span);
-        assert!(!overview.shows(now));
+        let shows = |overview: &mut Overview| overview.shows(now, false);
+        overview.sent(&span, false);
+        assert!(shows(&mut overview) && !shows(&mut overview));
+        overview.sent(&span, false);
+        assert!(!shows(&mut overview));
         overview.touch();
-        assert!(overview.shows(now));
-        overview.sent(&span);
-        assert!(overview.shows(now + SHOW));
+        assert!(shows(&mut overview));
+        overview.sent(&span, false);
+        assert!(overview.shows(now + SHOW, false));
     }
 
     fn view() -> View {
@@ -259,8 +277,8 @@ mod tests {
             count: 2,
             bytes: 3,
         };
-        overview.sent(&span);
-        overview.sent(&span);
+        overview.sent(&span, false);
+        overview.sent(&span, false);
         let counters = overview.counters;
         let sent = (counters.sent_messages, counters.sent_measurements);
         assert_eq!((sent, counters.sent_bytes), ((2, 4), 6));

@@ -23,6 +23,10 @@ impl Bridge {
         with_state: bool,
     ) {
         self.redis.accepted();
+        if let Some(written) = page.written {
+            self.status_answered(now, written.refused);
+            self.overview.looked(now, written.used_percent);
+        }
         if !self.apply(now, page.settings) || after != self.delivery.read_after() {
             return;
         }
@@ -41,8 +45,11 @@ impl Bridge {
                 if !self.audit(&seen) {
                     return;
                 }
-                if page.entries == 0 && !self.delivery.in_flight() {
-                    self.nothing_waits(now, stream);
+                let alone = !self.delivery.in_flight();
+                if alone && page.at_end && after == self.delivery.frontier() {
+                    self.end_was_seen(now, stream, (first, page.entries));
+                }
+                if alone && page.entries == 0 {
                     self.heed_held_alone(now);
                 }
             }
@@ -73,12 +80,17 @@ impl Bridge {
         }
     }
 
-    /// An empty page says as much as a look.
-    fn nothing_waits(&mut self, now: Instant, stream: Stream) {
+    /// A page that reaches the end says as much as a look.
+    fn end_was_seen(
+        &mut self,
+        now: Instant,
+        stream: Stream,
+        (first, entries): (Option<StreamId>, usize),
+    ) {
         let look = Look {
             stream,
-            oldest: None,
-            waiting: None,
+            oldest: first,
+            waiting: Some(Waiting::Exactly(entries as u64)),
             used_percent: None,
         };
         self.see(now, &look);

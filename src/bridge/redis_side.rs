@@ -11,8 +11,11 @@ use crate::model::jitter::Jitter;
 use crate::model::stream::Remembered;
 use crate::model::told::Told;
 
-/// A change of the settings takes effect within a second.
-const SETTINGS_AGE: Duration = Duration::from_millis(500);
+/// A change of the settings takes effect within a second: so old they may be where a page brings
+/// them, and they are looked at after half of it where none does.
+const SETTINGS_AGE: Duration = Duration::from_secs(1);
+/// The page that brings them may be so late.
+const LATE: Duration = Duration::from_millis(50);
 /// A change is obeyed at once, the next one not before this: whoever sets a key a thousand times a
 /// second gets no line and no rewind for each, and what was read meanwhile is sent.
 const REST: Duration = Duration::from_millis(250);
@@ -90,12 +93,24 @@ impl RedisSide {
         self.remembered.is_none().then_some(Request::Remember)
     }
 
-    pub fn settings_due(&self, now: Instant) -> Instant {
+    /// When to look at the settings. `page`: when the next page brings them.
+    pub fn settings_due(&self, now: Instant, page: Option<Instant>) -> Instant {
         // Without what an earlier run has left behind, the cursor cannot be understood.
         if self.remembered.is_none() {
             return now + REFUSED;
         }
-        self.settings_read.map_or(now, |read| read + SETTINGS_AGE)
+        let Some(read) = self.settings_read else {
+            return now;
+        };
+        let due = read + SETTINGS_AGE / 2;
+        if let Some(rested) = self.obeyed.map(|at| at + REST).filter(|at| *at > read) {
+            // What was read while no change counted is read again when one does.
+            return rested.min(due);
+        }
+        match page.filter(|page| *page <= read + SETTINGS_AGE) {
+            Some(page) => due.max(page + LATE),
+            None => due,
+        }
     }
 
     /// Somebody has changed a setting, and that counts from now on.
@@ -110,11 +125,11 @@ impl RedisSide {
     }
 
     /// When there is something to do for the connection itself.
-    pub fn due(&self, now: Instant) -> Instant {
+    pub fn due(&self, now: Instant, page: Option<Instant>) -> Instant {
         match self.link {
             RedisLink::New => now,
             RedisLink::Lost { retry } => retry,
-            RedisLink::Up { .. } => self.settings_due(now),
+            RedisLink::Up { .. } => self.settings_due(now, page),
         }
     }
 
@@ -189,10 +204,10 @@ mod tests {
         assert_eq!(redis.greeting(now), Some(Request::Hazards));
         redis.hazards_are_told();
         assert_eq!(redis.greeting(now), Some(Request::Remember));
-        assert_eq!(redis.settings_due(now), now + REFUSED);
+        assert_eq!(redis.settings_due(now, None), now + REFUSED);
         redis.remembered = Some(Remembered::default());
         assert_eq!(redis.greeting(now), None);
-        assert_eq!(redis.settings_due(now), now);
+        assert_eq!(redis.settings_due(now, None), now);
     }
 
     #[test]
@@ -201,7 +216,7 @@ mod tests {
         let mut redis = connected(now);
         let wait = redis.lost(now);
         assert!(wait > Duration::ZERO && !redis.is_up());
-        assert_eq!(redis.due(now), now + wait);
+        assert_eq!(redis.due(now, None), now + wait);
         let early = now + wait / 2;
         assert_eq!(redis.greeting(early), None);
         assert_eq!(redis.greeting(now + wait), Some(Request::Connect));
@@ -228,6 +243,29 @@ mod tests {
         let until = now + REST;
         assert_eq!(redis.rests(until - REST / 2), Some(until));
         assert_eq!(redis.rests(until), None);
+    }
+
+    #[test]
+    fn a_page_that_comes_within_a_second_brings_the_settings() {
+        let now = Instant::now();
+        let mut redis = connected(now);
+        redis.remembered = Some(Remembered::default());
+        redis.settings_read = Some(now);
+        let (half, page) = (now + SETTINGS_AGE / 2, now + SETTINGS_AGE);
+        let late = Duration::from_millis(1);
+        for (page, due) in [
+            (None, half),
+            (Some(now), half),
+            (Some(page), page + LATE),
+            (Some(page + late), half),
+        ] {
+            assert_eq!(redis.settings_due(now, page), due);
+        }
+        // What was read while no change counted is read again.
+        redis.obeys(now - REST / 2);
+        assert_eq!(redis.settings_due(now, Some(page)), now + REST / 2);
+        redis.settings_read = Some(now + REST / 2);
+        assert!(redis.settings_due(now, Some(page)) > page);
     }
 
     #[test]

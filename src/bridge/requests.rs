@@ -1,12 +1,15 @@
 //! What to ask Redis next, and when there will be something to ask.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cursor::{CursorState, Pending};
 use super::{Bridge, BrokerLink, FIRST_PAGE, MOST_BESIDE, Request, SHORTEST_WAIT};
 use crate::model::measurement::BatchLimits;
 use crate::model::stream::Sent;
 use crate::model::stream_id::StreamId;
+
+/// The status waits so long for a page that takes it along.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Bridge {
     /// The request that is most urgent now.
@@ -17,7 +20,7 @@ impl Bridge {
         if !self.redis.is_up() {
             return None;
         }
-        if self.redis.settings_due(now) <= now {
+        if self.redis.settings_due(now, self.page_along(now)) <= now {
             return Some(Request::Settings);
         }
         if self.redis.refused_until.is_some_and(|until| now < until) {
@@ -31,12 +34,12 @@ impl Bridge {
                 return Some(counting.request());
             }
         }
-        let page = self.sending(now) && self.page_is_due(now);
+        let page = self.next_page(now).is_some_and(|at| at <= now);
         if let Some(request) = self.latest_request(now, page) {
             return Some(request);
         }
         if page {
-            return Some(self.page_request());
+            return Some(self.page_request(now));
         }
         if let Some(counting) = &self.counting {
             return Some(counting.request());
@@ -83,8 +86,9 @@ impl Bridge {
                 after: self.delivery.frontier(),
             });
         }
-        let view = self.overview.write_is_due(now, || self.view());
-        view.then(|| Request::WriteStatus(self.cursor.is_known().then(|| self.to_save())))
+        let along = self.page_along(now).is_some_and(|at| at <= now + SOON);
+        let writes = !along && self.overview.write_is_due(now, || self.view());
+        writes.then(|| Request::WriteStatus(self.cursor.is_known().then(|| self.to_save())))
     }
 
     /// There is room for another list.
@@ -93,8 +97,22 @@ impl Bridge {
         self.reading.list.is_none() && flying <= MOST_BESIDE
     }
 
-    fn page_is_due(&self, now: Instant) -> bool {
-        self.has_room() && (self.reading.more || !self.pushes() && self.round_due(now) <= now)
+    /// When the next page is to be read; `None`: not before something else has happened.
+    fn next_page(&self, now: Instant) -> Option<Instant> {
+        if !self.sending(now) || !self.has_room() {
+            return None;
+        }
+        if self.reading.more {
+            return Some(now);
+        }
+        (!self.pushes()).then(|| self.round_due(now))
+    }
+
+    /// When the next page takes along what would need a round trip of its own: not where the last
+    /// one was refused.
+    fn page_along(&self, now: Instant) -> Option<Instant> {
+        let refused = self.redis.refused_until.is_some();
+        self.next_page(now).filter(|_| !refused)
     }
 
     /// How many entries to read so that the next list is full, going by the size of the last.
@@ -116,12 +134,14 @@ impl Bridge {
         })
     }
 
-    fn page_request(&mut self) -> Request {
+    fn page_request(&self, now: Instant) -> Request {
         let limits = self.limits();
+        let writes = self.overview.write_is_due(now, || self.view());
         Request::Page {
             after: self.delivery.read_after(),
             count: self.wanted(limits),
             limits,
+            status: writes.then(|| self.to_save()),
         }
     }
 
@@ -140,7 +160,7 @@ impl Bridge {
 
     /// When there will be something to do without anything else happening.
     pub(super) fn due(&self, now: Instant) -> Instant {
-        let mut due = vec![self.redis.due(now)];
+        let mut due = vec![self.redis.due(now, self.page_along(now))];
         due.extend(self.overview.notices.due());
         due.extend(self.pausing.until().filter(|until| *until > now));
         if self.reading.list.is_some() {
@@ -157,9 +177,7 @@ impl Bridge {
                     due.push(self.overview.look_due(now));
                 }
                 due.extend(self.latest_due(now));
-                if self.sending(now) && self.has_room() && !self.pushes() {
-                    due.push(self.round_due(now));
-                }
+                due.extend(self.next_page(now));
             } else {
                 due.extend(self.redis.refused_until);
             }

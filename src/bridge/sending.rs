@@ -111,7 +111,8 @@ impl Bridge {
         if let Some(counting) = &mut self.counting {
             counting.passed += passed;
         }
-        self.overview.sent(&progress.sent);
+        let read = self.reading.list.is_some() || self.reading.more;
+        self.overview.sent(&progress.sent, all && !read);
         self.trim_when_due();
         if self.cursor.uncopied() >= MAX_UNCOPIED {
             self.tell(Notice::TooManyUncopied(MAX_UNCOPIED));

@@ -19,6 +19,8 @@ pub struct Room {
     /// What the next pages hold.
     pub lists: VecDeque<Batch>,
     pub refuses: fn(&Request) -> bool,
+    /// What Redis says to a status that goes along with a page.
+    pub status_refused: Option<String>,
     pub told: Vec<Notice>,
     asked: Vec<Request>,
 }
@@ -68,6 +70,7 @@ impl Room {
             remembered: Remembered::default(),
             lists: VecDeque::new(),
             refuses: |_| false,
+            status_refused: None,
             told: Vec::new(),
             asked: Vec::new(),
         }
@@ -171,7 +174,7 @@ impl Room {
             Request::Remember => Answer::Remembered(self.remembered.clone()),
             Request::Settings => Answer::Settings(settings),
             Request::Await { .. } | Request::Newest => return None,
-            Request::Page { .. } => {
+            Request::Page { status, .. } => {
                 let list = self.lists.pop_front();
                 Answer::Page(Page {
                     settings,
@@ -179,8 +182,11 @@ impl Room {
                     entries: list.as_ref().map_or(0, |list| list.count),
                     at_end: true,
                     list,
-                    newest: None,
-                    oddities: Oddities::default(),
+                    written: status.as_ref().map(|_| Written {
+                        refused: self.status_refused.clone(),
+                        used_percent: Some(50.0),
+                    }),
+                    ..Page::default()
                 })
             }
             Request::Look { .. } => Answer::Look(Look {
@@ -270,6 +276,57 @@ fn the_end_waits_for_what_is_in_flight_its_cursor_and_the_status() {
     assert!(matches!(room.run(), Action::Done));
     let asked = room.asked();
     assert!(matches!(asked[0], Request::Save(_)), "{asked:?}");
+}
+
+#[test]
+fn with_a_measurement_a_second_a_page_and_a_save_do_all() {
+    let mut room = Room::sending(rules(), list(2, 2, 100));
+    let mut written = 0;
+    for second in 3..63 {
+        room.gets(Input::Delivered(Ok(())));
+        room.wait();
+        room.lists.push_back(list(second, second, 100));
+        while let Action::Wait(until) = room.run() {
+            // Never quite on time.
+            room.now = until + Duration::from_millis(3);
+        }
+        let asked = room.asked();
+        match asked.as_slice() {
+            [Request::Save(_), Request::Page { status, .. }] => {
+                written += usize::from(status.is_some());
+            }
+            // The beginning.
+            _ => assert!(second == 3, "{asked:?}"),
+        }
+    }
+    assert!((10..=12).contains(&written), "{written}");
+    assert_eq!(room.bridge.view().redis_used_percent, Some(50.0));
+}
+
+#[test]
+fn a_status_that_is_refused_along_with_a_page_is_told_once() {
+    let mut room = Room::sending(rules(), list(2, 2, 100));
+    room.status_refused = Some("OOM".into());
+    for _ in 0..20 {
+        room.gets(Input::Delivered(Ok(())));
+        room.passes(1);
+    }
+    let refused = |notice: &Notice| matches!(notice, Notice::RedisRefuses { .. });
+    assert_eq!(room.lines(refused), 1);
+    let page = |request: &&Request| matches!(request, Request::Page { .. });
+    assert!(room.asked().iter().filter(page).count() > 20, "pages go on");
+}
+
+#[test]
+fn where_no_page_can_be_read_the_status_is_written_all_the_same() {
+    let mut room = Room::new(rules());
+    room.up(usize::MAX);
+    room.refuses = |request| matches!(request, Request::Page { .. });
+    for _ in 0..12 {
+        room.passes(1);
+    }
+    let status = |request: &&Request| matches!(request, Request::WriteStatus(_));
+    assert!(room.asked().iter().filter(status).count() > 1);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use super::answers::{loading, raw_settings, refused, stream, unexpected, values}
 use super::page::Page;
 use super::scripts::call;
 use super::sizes;
-use super::{SETTINGS, Store, StoreError, VALUES};
+use super::status::add_writing;
+use super::{SETTINGS, Save, Store, StoreError, VALUES};
 use crate::model::settings::{MAX_VALUE, RawSettings};
+use crate::model::status::Record;
 use crate::model::stream::Stream;
 use crate::model::stream_id::StreamId;
 use crate::redis::reply::Walk;
@@ -41,7 +43,8 @@ impl Store {
 
     /// The settings, and entries behind `after`, in one round trip: at most `count`, and about
     /// `max_bytes` of them as they come from Redis, but at least one. The state of the stream is
-    /// that of the same moment, or `None` where the stream has changed meanwhile.
+    /// that of the same moment, or `None` where the stream has changed meanwhile. A `status` is written
+    /// along; see `written_along` for what became of it.
     ///
     /// # Errors
     /// As for every command; `Refused` also where the stream is not a stream.
@@ -50,24 +53,29 @@ impl Store {
         after: StreamId,
         count: usize,
         max_bytes: usize,
+        status: Option<&(Record, Save)>,
     ) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
         self.survey()?;
         let mut ask = self.ask((after, StreamId::MAX), count, max_bytes);
-        let mut read = self.read_page(ask);
+        let mut read = self.read_page(ask, status);
         if matches!(read, Err(StoreError::Unreachable(_))) && self.overran(ask) {
             ask = self.ask((after, StreamId::MAX), count, max_bytes);
-            read = self.read_page(ask);
+            read = self.read_page(ask, status);
         }
         let (settings, state, page) = read?;
         self.sizes.saw(&page);
         if page.is_empty() && page.more() {
             // There was nothing as far as the survey went.
-            return self.read_page(self.ask((after, StreamId::MAX), count, max_bytes));
+            return self.read_page(self.ask((after, StreamId::MAX), count, max_bytes), status);
         }
         Ok((settings, state, page))
     }
 
-    fn read_page(&mut self, ask: Ask) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
+    fn read_page(
+        &mut self,
+        ask: Ask,
+        status: Option<&(Record, Save)>,
+    ) -> Result<(RawSettings, Option<Stream>, Page), StoreError> {
         self.with_scripts(|store| {
             // In a backlog, the state at the end of the last page is the one before this page.
             let before = store.state.take();
@@ -77,6 +85,9 @@ impl Store {
             }
             store.add_read(&mut commands, ask);
             commands.add_command(call(&store.scripts.state, &[VALUES]));
+            if let Some(status) = status {
+                add_writing(&mut commands, status);
+            }
             let reply = store.exchange_read(&commands, ask)?;
             let mut walk = Walk::new(&reply, 0);
             let settings = settings(&mut walk)?;

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::answers::text_of;
+use ::redis::{Cmd, Pipeline, Value};
+
+use super::answers::{refused, text_of};
 use super::cursor::position;
-use super::{Live, STATUS, Save, Store, StoreError};
+use super::{Live, Memory, Page, STATUS, Save, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
 use crate::model::status::{self, Record};
@@ -14,21 +16,44 @@ use crate::model::stream_id::{Cursor, StreamId};
 /// A status that is older has missed its heartbeat.
 const STALE_MS: u64 = 90_000;
 
+/// The command that writes the status, and the account where it is known.
+fn writing(record: &Record, save: Option<&Save>) -> Cmd {
+    let mut command = ::redis::cmd("HSET");
+    command.arg(STATUS);
+    for (name, value) in record.fields() {
+        command.arg(name).arg(value);
+    }
+    if let Some(save) = save {
+        command.arg("position").arg(position(save));
+    }
+    command
+}
+
+/// The commands that write the status along with a page, and ask for the memory of the server.
+pub(super) fn add_writing(commands: &mut Pipeline, (record, save): &(Record, Save)) {
+    let writing = writing(record, Some(save));
+    commands.add_command(writing).cmd("INFO").arg("memory");
+}
+
+/// What became of the status that was written along with this page, and how much of `maxmemory`
+/// was used then, in percent.
+pub fn written_along(page: &Page) -> (Result<(), StoreError>, Option<f64>) {
+    let mut rest = page.rest();
+    // The state of the stream.
+    rest.skip();
+    let written = rest.value().and_then(Value::extract_error);
+    let memory = Memory::from_info(&text_of(rest.value().ok()));
+    let used = memory.and_then(Memory::used_percent);
+    (written.map(|_| ()).map_err(refused), used)
+}
+
 impl Store {
     /// Writes the status, and the account where it is known.
     ///
     /// # Errors
     /// As for every command; `Refused` also on a full Redis.
     pub fn write_status(&mut self, record: &Record, save: Option<&Save>) -> Result<(), StoreError> {
-        let mut command = ::redis::cmd("HSET");
-        command.arg(STATUS);
-        for (name, value) in record.fields() {
-            command.arg(name).arg(value);
-        }
-        if let Some(save) = save {
-            command.arg("position").arg(position(save));
-        }
-        self.answer(&command).map(|_| ())
+        self.answer(&writing(record, save)).map(|_| ())
     }
 
     /// The status as it is stored, with what can be told of this very moment; `None` where

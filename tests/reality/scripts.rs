@@ -118,6 +118,7 @@ fn request(random: &mut Random) -> Request {
             after: id(random),
             count: random.pick(&[1, 2, 5, 100, 1000]),
             limits: limits(random),
+            status: random.percent(30).then(|| save(random)),
         },
         8 => wait(random),
         9 => Request::Look { after: id(random) },

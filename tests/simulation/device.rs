@@ -111,8 +111,10 @@ impl World {
         }
         self.device.stopping = Some(self.now);
         let process = self.device.process;
-        self.queue
-            .push(self.now, Event::ToPoller(process, bridge::Input::Stop));
+        self.queue.push(
+            self.now,
+            Event::ToPoller(process, Box::new(bridge::Input::Stop)),
+        );
         // Before the answer to what it is doing.
         if let Some(publisher) = &mut self.device.publisher {
             publisher.inbox.push_back(link::Input::Stop);
@@ -428,7 +430,7 @@ impl World {
         let at = self.now + self.handing();
         let at = self.device.last_to_poller.map_or(at, |last| at.max(last));
         self.device.last_to_poller = Some(at);
-        let event = Event::ToPoller(self.device.process, input);
+        let event = Event::ToPoller(self.device.process, Box::new(input));
         self.queue.push(at, event);
     }
 }

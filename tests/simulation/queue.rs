@@ -29,7 +29,7 @@ pub enum Event {
     PollerWakes(u32, u64),
     PublisherWakes(u32, u64),
     /// A message between the threads arrives.
-    ToPoller(u32, bridge::Input),
+    ToPoller(u32, Box<bridge::Input>),
     ToPublisher(u32, link::Input),
     LetterArrives(u32, link::Letter),
     /// A request arrives at Redis, its answer at the device, or its patience is over.

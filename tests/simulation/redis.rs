@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mqtt_handler::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save};
+use mqtt_handler::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save, Written};
 use mqtt_handler::model::measurement::{BatchLimits, Entry};
 use mqtt_handler::model::settings::{Raw, RawSettings};
 use mqtt_handler::model::stream::{
@@ -167,9 +167,14 @@ impl World {
                 after,
                 count,
                 limits,
+                status,
             } => {
-                let settings = self.redis.data.settings();
-                self.page(*after, *count, *limits, settings)
+                let mut page = self.page(*after, *count, *limits);
+                let written = status.as_ref().map(|save| self.written_along(save));
+                if let Ok(Answer::Page(page)) = &mut page {
+                    page.written = written;
+                }
+                page
             }
             Request::Await {
                 after,
@@ -223,13 +228,8 @@ impl World {
         }
     }
 
-    fn page(
-        &mut self,
-        after: StreamId,
-        count: usize,
-        limits: BatchLimits,
-        settings: RawSettings,
-    ) -> Reply {
+    fn page(&mut self, after: StreamId, count: usize, limits: BatchLimits) -> Reply {
+        let settings = self.redis.data.settings();
         let before = self.store.state.take();
         let stream = self.state()?;
         let matches = before.is_none_or(|before| before == stream) && self.is_of_one_moment();
@@ -303,6 +303,7 @@ impl World {
             list,
             newest,
             oddities: self.encoder.oddities,
+            written: None,
         })
     }
 
@@ -421,8 +422,12 @@ impl World {
             stream,
             oldest: oldest.map(|(id, _)| id),
             waiting,
-            used_percent: self.is_full().then_some(101.0),
+            used_percent: self.used_percent(),
         }))
+    }
+
+    fn used_percent(&self) -> Option<f64> {
+        self.is_full().then_some(101.0)
     }
 
     fn count(&mut self, after: StreamId, last: StreamId) -> Reply {
@@ -506,6 +511,17 @@ impl World {
             remembered.dead_letters = view.counters.dead_letters;
         }
         Ok(Answer::Done)
+    }
+
+    fn written_along(&mut self, save: &Save) -> Written {
+        let refused = match self.write_status(Some(save)) {
+            Err(RedisFailure::Refused(reason) | RedisFailure::Lost(reason)) => Some(reason),
+            Ok(_) => None,
+        };
+        Written {
+            refused,
+            used_percent: self.used_percent(),
+        }
     }
 
     fn copy(&mut self, id: StreamId) -> Reply {

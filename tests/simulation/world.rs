@@ -199,7 +199,7 @@ impl World {
             Event::Starts => self.device_starts(),
             Event::PollerWakes(process, turn) => self.poller_wakes(process, turn),
             Event::PublisherWakes(process, turn) => self.publisher_wakes(process, turn),
-            Event::ToPoller(process, input) => self.poller_gets(process, input),
+            Event::ToPoller(process, input) => self.poller_gets(process, *input),
             Event::ToPublisher(process, input) => self.publisher_gets(process, input),
             Event::LetterArrives(process, letter) => self.letter_arrives(process, letter),
             Event::RedisReceives(number) => self.redis_receives(number),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use crate::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save};
+use crate::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save, Written};
 use crate::config::Config;
 use crate::model::measurement::{BatchLimits, Encoder, Entry};
 use crate::model::settings::RawSettings;
@@ -57,7 +57,7 @@ impl Requests {
             Request::Remember => Answer::Remembered(store.remembered()?),
             Request::Settings => Answer::Settings(store.settings()?),
             Request::Page { limits, .. } | Request::Await { limits, .. } => {
-                self.page(&request, limits)?
+                self.page(&request, limits, board)?
             }
             Request::Look { after } => Answer::Look(looked(store.look(after)?)),
             Request::Newest => {
@@ -89,19 +89,42 @@ impl Requests {
         })
     }
 
-    fn page(&mut self, request: &Request, limits: BatchLimits) -> Result<Answer, StoreError> {
+    fn page(
+        &mut self,
+        request: &Request,
+        limits: BatchLimits,
+        board: &Board,
+    ) -> Result<Answer, StoreError> {
         let bytes = page_bytes(limits);
-        let (settings, stream, page) = match *request {
+        match request {
             Request::Await {
                 after,
                 count,
                 patience,
                 ..
-            } => self.store.wait(after, count, bytes, patience)?,
-            Request::Page { after, count, .. } => self.store.page(after, count, bytes)?,
-            _ => return Ok(Answer::Done),
-        };
-        Ok(self.encoded(settings, stream, &page, limits))
+            } => {
+                let read = self.store.wait(*after, *count, bytes, *patience)?;
+                Ok(Answer::Page(self.encoded(&read, limits)))
+            }
+            Request::Page {
+                after,
+                count,
+                status,
+                ..
+            } => {
+                let record = status.as_ref().map(|save| (board.snapshot(), stored(save)));
+                let read = self.store.page(*after, *count, bytes, record.as_ref())?;
+                let written = record.map(|_| store::written_along(&read.2));
+                Ok(Answer::Page(Page {
+                    written: written.map(|(refused, used_percent)| Written {
+                        refused: refused.err().map(|error| error.to_string()),
+                        used_percent,
+                    }),
+                    ..self.encoded(&read, limits)
+                }))
+            }
+            _ => Ok(Answer::Done),
+        }
     }
 
     /// The last entry of a page that reaches to the end of the stream.
@@ -115,20 +138,19 @@ impl Requests {
 
     fn encoded(
         &mut self,
-        settings: RawSettings,
-        stream: Option<Stream>,
-        page: &store::Page,
+        (settings, stream, page): &(RawSettings, Option<Stream>, store::Page),
         limits: BatchLimits,
-    ) -> Answer {
-        Answer::Page(Page {
-            settings,
-            stream,
+    ) -> Page {
+        Page {
+            settings: settings.clone(),
+            stream: *stream,
             entries: page.len(),
             at_end: !page.more(),
             list: self.encoder.batch(page.entries(), limits),
             newest: self.newest_of(page),
             oddities: self.encoder.oddities,
-        })
+            written: None,
+        }
     }
 }
 
