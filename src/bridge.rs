@@ -113,7 +113,6 @@ struct Reading {
     round_began: Option<Instant>,
     /// When the list in flight was handed over, and how long it may take.
     handed_over: Option<(Instant, Duration)>,
-    in_flight_count: u64,
     /// Pages in a row whose state of the stream was not of the same moment.
     unmatched: u8,
     oddities: Oddities,

@@ -89,6 +89,13 @@ impl Account {
         self.matched = StreamId::ZERO;
     }
 
+    /// Nobody has counted. Of a stream that was not there yet, nothing showed whether that would be so.
+    fn uncounted(&mut self, extent: &Extent) -> Finding {
+        self.accounted = self.accounted.filter(|_| extent.added.is_some());
+        self.saw(extent);
+        Finding::Nothing
+    }
+
     /// The stream was looked at: what is in it now and gone at the next look was removed.
     pub fn saw(&mut self, extent: &Extent) {
         self.seen = Some(*extent);
@@ -141,15 +148,18 @@ impl Account {
         self.accounted
     }
 
-    /// The frontier has moved over so many entries. `upto`: to here, where nothing before it is to be
-    /// copied yet.
-    pub fn passed(&mut self, count: u64, upto: Option<StreamId>) {
+    /// The frontier has moved from here over so many entries. `upto`: to there, where nothing before it
+    /// is to be copied yet.
+    pub fn passed(&mut self, count: u64, from: StreamId, upto: Option<StreamId>) {
         let orphans = self.orphans.min(count);
         self.orphans -= orphans;
         if let (Some(former), Some(upto), true) = (&mut self.former, upto, orphans == count) {
-            // They were in the stream that was left, which goes on behind them.
-            former.place = upto;
-            former.accounted = former.accounted.map(|accounted| accounted + count);
+            // They were in the stream that was left, which goes on behind them: unless it stays
+            // before poison that had no copy.
+            if former.place == from {
+                former.place = upto;
+                former.accounted = former.accounted.map(|accounted| accounted + count);
+            }
         }
         if let Some(accounted) = &mut self.accounted {
             *accounted += count - orphans;
@@ -204,8 +214,7 @@ impl Account {
             return self.anew(view.ahead, view.kept);
         }
         let Some((added, accounted)) = extent.added.zip(self.accounted) else {
-            self.saw(&extent);
-            return Finding::Nothing;
+            return self.uncounted(&extent);
         };
         let read = accounted + view.ahead.saturating_sub(self.orphans);
         let removed = added.saturating_sub(extent.length);
@@ -254,7 +263,10 @@ impl Account {
 
     /// More may wait than at the last look.
     pub fn waits(&mut self, extent: &Extent) {
-        if let Some(seen) = &mut self.seen {
+        if self.is_gone() && extent.first.is_some() {
+            // It can be gone again before a page of it is read.
+            self.seen = Some(*extent);
+        } else if let Some(seen) = &mut self.seen {
             if extent.added >= seen.added && extent.first == seen.first {
                 (seen.added, seen.length) = (extent.added, extent.length);
                 if seen.first.is_some() {
@@ -298,6 +310,7 @@ impl Account {
     /// Entries that waited by the last look: neither behind the frontier, where it ever was, nor
     /// ahead of it.
     fn take_waiting(&mut self, ahead: u64) -> u64 {
+        let ahead = ahead.saturating_sub(self.orphans);
         let most = std::mem::take(&mut self.most);
         let seen = self.seen.take().and_then(|seen| seen.added);
         seen.zip(self.accounted).map_or(0, |(seen, accounted)| {
@@ -341,8 +354,8 @@ impl Account {
 
     /// This stream is left, unless there was none.
     fn leave(&mut self, (place, accounted): Kept) {
-        if !self.is_gone() {
-            self.former = self.seen.map(|seen| Former {
+        if let Some(seen) = self.seen.filter(|_| !self.is_gone()) {
+            self.former = Some(Former {
                 place,
                 accounted,
                 seen,

@@ -8,7 +8,7 @@ use super::notice::Notice;
 use super::{Bridge, Pending};
 use crate::model::quote::Quoted;
 use crate::model::settings::{Raw, RawSettings, unusable};
-use crate::model::stream::{Copied, Position, Remembered, Saved, Stream};
+use crate::model::stream::{Copied, Former, Position, Remembered, Saved, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
 impl Bridge {
@@ -274,9 +274,6 @@ impl Bridge {
             let remembered = self.redis.remembered.as_ref();
             self.overview.counters.lost = remembered.map_or(0, |remembered| remembered.lost);
             self.account.resume(accounted, seen);
-            if let (Stream::Present(extent), false) = (stream, self.account.is_another(stream)) {
-                self.account.saw(&extent);
-            }
         } else {
             self.leave_stream(stream, before);
             self.begin_account(stream, id);
@@ -288,7 +285,8 @@ impl Bridge {
             }
         }
         // Where somebody else has set the cursor, that counts in a stream that comes back as well.
-        self.account.former = former;
+        let obeyed = |former: &Former| self.cursor.state == CursorState::Own || former.place == id;
+        self.account.former = former.filter(obeyed);
     }
 
     fn saved(&mut self, save: Save) {

@@ -99,8 +99,8 @@ enum Flight {
     Counts(Span),
     /// The probe ahead of an attempt.
     Probe,
-    /// The cursor was moved by somebody else meanwhile: the answer no longer matters.
-    Forgotten,
+    /// The cursor was moved meanwhile: the answer to so many no longer matters.
+    Forgotten(u64),
 }
 
 #[derive(Debug)]
@@ -156,6 +156,14 @@ impl Delivery {
         match &self.flight {
             Some(Flight::Counts(span)) => Some(span),
             _ => None,
+        }
+    }
+
+    /// Measurements in the list in flight, where its answer no longer matters.
+    pub fn forgotten(&self) -> u64 {
+        match self.flight {
+            Some(Flight::Forgotten(count)) => count,
+            _ => 0,
         }
     }
 
@@ -245,12 +253,8 @@ impl Delivery {
     /// How long to wait for the acknowledgement of the list that begins with `first`, where an
     /// ordinary one has `ordinary`.
     pub fn patience(&self, first: StreamId, ordinary: Duration) -> Duration {
-        let doublings = match self.silences {
-            (id, count) if id == first => count.min(16),
-            _ => 0,
-        };
         ordinary
-            .saturating_mul(1 << doublings)
+            .saturating_mul(1 << self.silences_of(first).min(16))
             .min(MAX_PATIENCE.max(ordinary))
     }
 
@@ -297,7 +301,7 @@ impl Delivery {
                 self.size.failed(span, Hint::Perhaps);
             }
             Cause::Silent { answers: false } => {
-                self.was_silent(span);
+                self.silences = (span.first, self.silences_of(span.first) + 1);
                 self.size.failed(span, Hint::Perhaps);
             }
             Cause::Closed if alone => self.suspected(span.first, cause, proven, reason),
@@ -334,18 +338,17 @@ impl Delivery {
     /// another stream.
     pub fn rewind(&mut self, frontier: StreamId) {
         self.frontier = frontier;
-        if self.flight.is_some() {
-            self.flight = Some(Flight::Forgotten);
-        }
+        let flying = self.flying().map(|span| span.count as u64);
+        let count = flying.unwrap_or(self.forgotten());
+        self.flight = self.flight.take().map(|_| Flight::Forgotten(count));
         self.end_trial();
     }
 
-    fn was_silent(&mut self, span: Span) {
-        let count = match self.silences {
-            (id, count) if id == span.first => count,
+    fn silences_of(&self, first: StreamId) -> u32 {
+        match self.silences {
+            (id, count) if id == first => count,
             _ => 0,
-        };
-        self.silences = (span.first, count + 1);
+        }
     }
 
     /// What rests on closes or silences alone is forgotten, and with it what was held back

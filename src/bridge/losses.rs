@@ -122,10 +122,7 @@ impl Bridge {
             return;
         }
         let kept = self.kept();
-        let in_flight = match self.delivery.in_flight() {
-            true => self.reading.in_flight_count,
-            false => 0,
-        };
+        let in_flight = self.delivery.forgotten();
         if let Finding::Anew(lost) = self.account.anew(in_flight, kept) {
             self.stream_gone(lost, after);
         }

@@ -49,9 +49,6 @@ impl Bridge {
                 if alone && page.at_end && after == self.delivery.frontier() {
                     self.end_was_seen(now, stream, (first, page.entries));
                 }
-                if alone && page.entries == 0 {
-                    self.heed_held_alone(now);
-                }
             }
             None if with_state && self.reading.unmatched < UNMATCHED => {
                 self.reading.unmatched += 1;
@@ -68,6 +65,9 @@ impl Bridge {
         }
         self.reading.list = page.list;
         self.tell_oddities(page.oddities);
+        if page.entries == 0 && !self.delivery.in_flight() {
+            self.heed_held_alone(now);
+        }
     }
 
     fn tell_oddities(&mut self, oddities: Oddities) {
@@ -111,7 +111,9 @@ impl Bridge {
     pub(super) fn take_look(&mut self, now: Instant, after: StreamId, look: Look) {
         self.redis.accepted();
         if let CursorState::Adopting { to, at_start } = self.cursor.state {
-            return self.adopt(to, at_start, look.stream);
+            self.adopt(to, at_start, look.stream);
+            self.audit_from(self.delivery.frontier(), look.stream);
+            return;
         }
         self.overview.looked(now, look.used_percent);
         self.reading.latest.saw(now, look.stream);
@@ -125,19 +127,31 @@ impl Bridge {
                 first: look.oldest,
             };
             self.audit(&seen);
-        } else if self.account.is_another(look.stream) {
+        } else if self.is_replaced(look.stream) {
             // What is in flight may take long, and who has written it anew may do so again.
-            self.audit(&Seen {
-                stream: look.stream,
-                place: self.delivery.read_after(),
-                entries: 0,
-                at_end: false,
-                first: None,
-            });
+            self.audit_from(self.delivery.read_after(), look.stream);
         } else if let Stream::Present(extent) = look.stream {
             self.account.waits(&extent);
         }
         self.see(now, &look);
+    }
+
+    /// The same where nothing was read behind that place.
+    fn audit_from(&mut self, place: StreamId, stream: Stream) {
+        self.audit(&Seen {
+            stream,
+            place,
+            entries: 0,
+            at_end: false,
+            first: None,
+        });
+    }
+
+    /// Another stream stands in the place of the one that was seen last, or the one before is back.
+    fn is_replaced(&self, stream: Stream) -> bool {
+        let is_back = |extent| self.account.come_back(&extent, self.ahead()).is_some();
+        self.account.is_another(stream)
+            || matches!(stream, Stream::Present(extent) if is_back(extent))
     }
 
     /// Notes what waits.

@@ -46,7 +46,6 @@ impl Bridge {
         });
         let patience = self.delivery.patience(span.first, self.rules.ack_timeout);
         self.reading.handed_over = Some((now, patience));
-        self.reading.in_flight_count = span.count as u64;
         Some(Action::Publish {
             link,
             list,
@@ -107,7 +106,7 @@ impl Bridge {
         self.cursor.progressed(&progress, self.account.accounted());
         let all = self.cursor.uncopied() == 0;
         self.account
-            .passed(passed, all.then_some(self.delivery.frontier()));
+            .passed(passed, progress.before, all.then_some(progress.sent.last));
         if let Some(counting) = &mut self.counting {
             counting.passed += passed;
         }

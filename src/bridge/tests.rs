@@ -18,6 +18,8 @@ pub struct Room {
     pub remembered: Remembered,
     /// What the next pages hold.
     pub lists: VecDeque<Batch>,
+    /// Entries ever added to the stream, where Redis counts them.
+    pub added: Option<u64>,
     pub refuses: fn(&Request) -> bool,
     /// What Redis says to a status that goes along with a page.
     pub status_refused: Option<String>,
@@ -69,6 +71,7 @@ impl Room {
             interval: Raw::Missing,
             remembered: Remembered::default(),
             lists: VecDeque::new(),
+            added: None,
             refuses: |_| false,
             status_refused: None,
             told: Vec::new(),
@@ -155,18 +158,18 @@ impl Room {
     }
 
     /// What Redis tells of it.
-    pub fn stream() -> Stream {
+    pub fn stream(added: Option<u64>) -> Stream {
         Stream::Present(Extent {
             newest: id(1000),
             length: 1,
-            added: None,
+            added,
             first: Some(id(1)),
             deleted: StreamId::ZERO,
         })
     }
 
     fn answer(&mut self, request: &Request) -> Option<Answer> {
-        let stream = Room::stream();
+        let stream = Room::stream(self.added);
         let settings = self.settings();
         Some(match request {
             Request::Connect | Request::NoteAccount(_) | Request::WriteStatus(_) => Answer::Done,
@@ -543,6 +546,33 @@ fn one_that_is_refused_and_has_nothing_behind_it_is_tried_again_slowly() {
     }
     assert!(room.now >= begun + Duration::from_secs(8));
     assert_eq!(told(&room), 1);
+}
+
+/// In a Redis that is full nothing may come that would end the wait.
+#[test]
+fn where_measurements_go_at_once_it_is_tried_again_although_nothing_comes() {
+    let mut room = Room::sending(rules(), list(2, 2, 100));
+    room.interval = Raw::Text("0".into());
+    room.now += Duration::from_secs(1);
+    refused_alone(&mut room);
+    let begun = room.now;
+    loop {
+        let Action::Ask(Request::Await { after, .. }) = room.run() else {
+            panic!("it waits for what comes");
+        };
+        if after == id(1) {
+            break;
+        }
+        assert!(room.now < begun + Duration::from_secs(60));
+        room.now += Duration::from_millis(500);
+        let nothing = Page {
+            settings: room.settings(),
+            at_end: true,
+            ..Page::default()
+        };
+        room.gets(Input::Redis(Ok(Answer::Page(nothing))));
+    }
+    assert!(room.now >= begun + Duration::from_secs(8));
 }
 
 #[test]

@@ -104,8 +104,9 @@ pub struct Former {
 }
 
 impl Former {
-    /// Whether this is that stream: it has only grown, and begins with the same entry, or with a later
-    /// one where as many were removed as that takes. A stream that others have written anew must
+    /// Whether this is that stream: it has only grown, begins with the same entry, or with a later
+    /// one where as many were removed as that takes, and what was sent of it is there or was removed. A
+    /// stream that others have written anew must
     /// never be taken for it: its entries would be passed over.
     pub fn is(&self, extent: &Extent) -> bool {
         let seen = &self.seen;
@@ -120,6 +121,13 @@ impl Former {
         let removed = added.saturating_sub(extent.length);
         let removed_before = before.saturating_sub(seen.length);
         if added < before || removed < removed_before {
+            return false;
+        }
+        let all_gone = extent.first.is_none_or(|first| first > self.place);
+        if self
+            .accounted
+            .is_some_and(|sent| added < sent || all_gone && removed < sent)
+        {
             return false;
         }
         match extent.first {
@@ -346,6 +354,21 @@ mod tests {
                 !emptied.is(&extent(added, length, first, newest)),
                 "{other:?}"
             );
+        }
+        // What was sent of it would be there or removed.
+        let sent = |place, accounted| Former {
+            place: StreamId::new(place, 0),
+            accounted: Some(accounted),
+            ..former(extent(94, 88, 15, 94))
+        };
+        let grown = extent(112, 106, 15, 112);
+        for (place, accounted, same) in [
+            (20, 12, true),
+            (8, 6, true),
+            (8, 7, false),
+            (20, 113, false),
+        ] {
+            assert_eq!(sent(place, accounted).is(&grown), same, "{place}");
         }
         // Where nothing is counted, an empty one says nothing.
         let old = |extent| Extent {

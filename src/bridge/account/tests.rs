@@ -89,7 +89,7 @@ fn entries_deleted_from_the_middle_show_at_the_end() {
         account.look(&view(deleted, 150, 50, 47, true)),
         Finding::Lost(3)
     );
-    account.passed(97, None);
+    account.passed(97, StreamId::ZERO, None);
     assert_eq!(account.accounted(), Some(200));
     assert_eq!(
         account.look(&view(deleted, 200, 0, 0, true)),
@@ -107,7 +107,7 @@ fn what_was_trimmed_shows_once_what_remained_is_read() {
         account.look(&view(trimmed, 104, 1, 0, true)),
         Finding::Lost(3)
     );
-    account.passed(1, None);
+    account.passed(1, StreamId::ZERO, None);
     assert_eq!(
         account.look(&view(trimmed, 104, 0, 0, true)),
         Finding::Nothing
@@ -190,11 +190,11 @@ fn a_stream_that_is_gone_takes_what_waited_along_and_what_is_in_flight_may_still
     };
     assert_eq!(account.look(&gone), Finding::Gone(10));
     assert_eq!(account.look(&gone), Finding::Nothing);
-    account.passed(20, None);
+    account.passed(20, StreamId::ZERO, None);
     assert_eq!(account.accounted(), Some(0));
     let anew = extent(3, 3, 200, 202);
     assert_eq!(account.look(&view(anew, 120, 0, 3, true)), Finding::Nothing);
-    account.passed(3, None);
+    account.passed(3, StreamId::ZERO, None);
     assert_eq!(account.accounted(), Some(3));
 }
 
@@ -232,8 +232,8 @@ fn a_server_that_does_not_count_keeps_the_account_silent() {
         ..extent(0, 10, 1, 10)
     };
     assert_eq!(account.look(&view(old, 100, 0, 0, true)), Finding::Nothing);
-    account.set(None);
-    account.passed(5, None);
+    assert_eq!(account.accounted(), None);
+    account.passed(5, StreamId::ZERO, None);
     assert_eq!(account.accounted(), None);
     assert_eq!(
         account.look(&view(extent(1, 1, 1, 1), 100, 0, 1, true)),
@@ -253,7 +253,7 @@ fn an_empty_stream_that_a_consumer_group_has_made_is_none() {
 fn what_was_seen_and_not_kept_or_dropped_again_still_waits() {
     let mut account = account(100);
     account.look(&view(extent(150, 150, 1, 150), 100, 0, 50, true));
-    account.passed(5, None);
+    account.passed(5, StreamId::ZERO, None);
     // Of the 50, 5 are confirmed, 20 are in flight, and the rest was not kept.
     let anew = extent(5, 5, 1, 5);
     assert_eq!(
@@ -322,7 +322,7 @@ fn what_was_confirmed_is_no_loss_unless_redis_has_forgotten_it() {
         let mut account = account(100);
         account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
         account.stored(Some(stored));
-        account.passed(10, None);
+        account.passed(10, StreamId::ZERO, None);
         account.resume(Some(100), account.seen());
         let gone = View {
             stream: Stream::Absent,
@@ -410,7 +410,7 @@ fn what_was_passed_and_not_delivered_is_lost_with_the_stream() {
         let mut account = account(100);
         account.look(&view(extent(130, 130, 1, 130), 100, 0, 0, false));
         account.stored(Some(100));
-        account.passed(10, None);
+        account.passed(10, StreamId::ZERO, None);
         if distrusted {
             account.distrust();
         }
@@ -470,7 +470,7 @@ fn a_stream_comes_back_in_the_place_of_another_one_and_that_one_in_its_turn() {
     account.look(&view(one, 50, 0, 0, true));
     assert_eq!(account.look(&view(other, 50, 0, 8, true)), Finding::Anew(0));
     account.look(&view(other, 50, 0, 8, true));
-    account.passed(3, None);
+    account.passed(3, StreamId::ZERO, None);
     let former = account.come_back(&one, 0).expect("it is the first one");
     assert_eq!(account.anew(0, (id(62), Some(3))), Finding::Anew(5));
     account.told(5);
@@ -493,7 +493,7 @@ fn a_stream_that_comes_back_empty_is_known_by_what_was_removed_from_it() {
     assert_eq!(account.look(&anew), Finding::Anew(0));
     account.set(Some(0));
     account.saw(&other);
-    account.passed(4, None);
+    account.passed(4, StreamId::ZERO, None);
     // As many as were ever in the first one; then another number.
     let own = extent(54, 4, 70, 73);
     assert_eq!(
@@ -502,7 +502,7 @@ fn a_stream_that_comes_back_empty_is_known_by_what_was_removed_from_it() {
     );
     assert_eq!(account.come_back(&extent(54, 3, 71, 73), 0), None);
     // Trimmed down to what was sent of it.
-    account.passed(46, None);
+    account.passed(46, StreamId::ZERO, None);
     assert_eq!(account.come_back(&own, 0), None);
 }
 
@@ -517,7 +517,42 @@ fn what_was_in_flight_when_its_stream_was_left_is_behind_the_place_where_it_goes
         ..view(before, 120, 20, 0, true)
     };
     account.look(&gone);
-    account.passed(20, Some(id(120)));
+    account.passed(20, id(100), Some(id(120)));
     let former = account.come_back(&before, 0).expect("it is the same one");
     assert_eq!((former.place, former.accounted), (id(120), Some(120)));
+}
+
+#[test]
+fn a_stream_that_was_left_before_poison_without_a_copy_goes_on_there_whatever_arrives_of_it() {
+    let mut account = account(100);
+    let before = extent(130, 130, 1, 130);
+    account.look(&view(before, 120, 20, 10, true));
+    let gone = View {
+        stream: Stream::Absent,
+        kept: (id(80), Some(80)),
+        ..view(before, 120, 20, 0, true)
+    };
+    account.look(&gone);
+    account.passed(20, id(100), Some(id(120)));
+    let former = account.come_back(&before, 0).expect("it is the same one");
+    assert_eq!((former.place, former.accounted), (id(80), Some(80)));
+}
+
+#[test]
+fn a_stream_that_comes_and_goes_while_a_list_is_in_flight_takes_what_was_seen_along() {
+    let mut account = account(100);
+    account.look(&view(extent(120, 120, 1, 120), 120, 20, 0, true));
+    let gone = View {
+        stream: Stream::Absent,
+        ..view(extent(0, 0, 0, 0), 120, 20, 0, true)
+    };
+    account.look(&gone);
+    // One that is still empty shows nothing.
+    account.waits(&extent(0, 0, 0, 0));
+    assert!(account.is_gone());
+    account.waits(&extent(3, 3, 201, 203));
+    assert!(!account.is_gone());
+    account.waits(&extent(4, 4, 201, 204));
+    let anew = view(extent(2, 2, 150, 151), 120, 20, 2, true);
+    assert_eq!(account.look(&anew), Finding::Anew(4));
 }

@@ -155,6 +155,7 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
     for (key, cursor, foreign, counts, state) in cases {
         let mut room = Room::begins(rules());
         room.cursor = text(key);
+        room.added = counts.then_some(7);
         room.remembered.position = Some(Position {
             cursor: cursor.into(),
             accounted: Some(7),
@@ -167,6 +168,7 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
         assert_eq!(room.bridge.account.accounted(), accounted, "{key} {cursor}");
         assert_eq!(room.bridge.cursor.state, state, "{key} {cursor} {foreign}");
         // Later it is somebody else who sets it, wherever.
+        room.added = None;
         for later in ["(5-0", "(1-0"] {
             room.cursor = text(later);
             room.passes(1);
@@ -180,7 +182,7 @@ fn what_an_earlier_run_has_left_counts_where_the_key_still_holds_its_cursor() {
 fn a_copy_and_a_measurement_that_is_gone_are_counted_and_told() {
     let mut room = Room::new(rules());
     poisoned(&mut room, 2);
-    for copied in [Copied::Yes, Copied::Gone(Room::stream())] {
+    for copied in [Copied::Yes, Copied::Gone(Room::stream(None))] {
         room.run_until(|request| matches!(request, Request::Copy { .. }));
         room.gets(Input::Redis(Ok(Answer::Copied(copied))));
     }
@@ -222,7 +224,7 @@ fn what_was_passed_without_a_copy_is_not_trusted_behind_a_new_connection() {
         account.set(Some(100));
         account.look(&view(stream(130)));
         account.stored(Some(100));
-        account.passed(10, None);
+        account.passed(10, StreamId::ZERO, None);
         poisoned(&mut room, poison);
         room.bridge.begin_again();
         let account = &mut room.bridge.account;
@@ -264,5 +266,65 @@ fn a_cursor_that_was_not_stored_is_tried_again_or_obeyed() {
         let cursor = &room.bridge.cursor;
         assert_eq!(cursor.save.due_at().is_some(), tried_again, "{key}");
         assert_eq!(cursor.is_known(), tried_again, "{key}");
+    }
+}
+
+/// The extent of a stream of which the IDs from `first` to `newest` are there.
+fn extent(added: u64, first: u64, newest: u64) -> Extent {
+    Extent {
+        newest: id(newest),
+        length: newest + 1 - first,
+        added: Some(added),
+        first: Some(id(first)),
+        deleted: StreamId::ZERO,
+    }
+}
+
+#[test]
+fn another_stream_is_left_at_the_start_as_it_was_seen_by_the_run_before() {
+    let mut room = Room::begins(rules());
+    room.cursor = text("(0-5");
+    // Nothing up to the cursor is left, and fewer were removed than were sent.
+    room.added = Some(7);
+    let seen = Extent {
+        length: 1,
+        ..extent(7, 1, 9)
+    };
+    room.remembered.position = Some(Position {
+        cursor: "(0-5".into(),
+        accounted: Some(7),
+        seen: Some(seen),
+        ..Position::default()
+    });
+    match room.run_until(|request| matches!(request, Request::Save(_))) {
+        Action::Ask(Request::Save(save)) => assert_eq!(save.cursor, "(0-0"),
+        other => panic!("{other:?}"),
+    }
+    let former = room.bridge.account.former.expect("the one that was left");
+    assert_eq!(former.place, StreamId::new(0, 5));
+    assert_eq!((former.accounted, former.seen), (Some(7), seen));
+}
+
+#[test]
+fn a_stream_that_is_back_goes_on_where_it_was_unless_somebody_else_has_set_the_cursor() {
+    for (key, place, goes_on) in [("(5-0", 2, true), ("5-1", 2, false), ("5-1", 5, true)] {
+        let mut room = Room::begins(rules());
+        room.cursor = text(key);
+        room.remembered.position = Some(Position {
+            cursor: "(5-0".into(),
+            accounted: Some(1),
+            seen: Some(extent(3, 4, 6)),
+            former: Some(Former {
+                place: id(place),
+                accounted: None,
+                seen: extent(1, 1, 1),
+                told: 4,
+            }),
+            ..Position::default()
+        });
+        room.added = Some(3);
+        room.run();
+        let back = |notice: &Notice| matches!(notice, Notice::StreamBack { .. });
+        assert_eq!(room.lines(back), usize::from(goes_on), "{key} {place}");
     }
 }

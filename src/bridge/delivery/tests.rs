@@ -480,3 +480,20 @@ fn a_confirmation_behind_a_refused_probe_convicts_the_second_time_only() {
         }
     }
 }
+
+#[test]
+fn what_is_in_flight_when_the_cursor_is_moved_is_forgotten_and_counted() {
+    let mut delivery = Delivery::new(id(0), 300);
+    assert_eq!(send(&mut delivery).count, 3);
+    assert_eq!(delivery.forgotten(), 0);
+    for _ in 0..2 {
+        delivery.rewind(id(0));
+        assert_eq!((delivery.forgotten(), delivery.unconfirmed()), (3, 0));
+    }
+    assert_eq!(delivery.confirmed(true), None);
+    assert_eq!(delivery.forgotten(), 0);
+    delivery.hand_over_probe();
+    delivery.rewind(id(0));
+    assert!(delivery.in_flight());
+    assert_eq!(delivery.forgotten(), 0);
+}

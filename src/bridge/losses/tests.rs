@@ -465,6 +465,23 @@ fn a_stream_of_which_all_was_sent_and_trimmed_comes_back_without_a_loss() {
     assert_eq!((world.lost(), &world.lists[..]), (0, &[(1, 5), (6, 7)][..]));
 }
 
+#[test]
+fn a_stream_that_was_trimmed_comes_back_while_a_list_is_in_flight() {
+    let mut world = World::new(&[1, 2, 3, 4, 5]);
+    world.runs();
+    world.confirms();
+    (world.ids, world.removed) = (Some(vec![6]), 5);
+    world.waits();
+    (world.ids, world.removed) = (None, 0);
+    world.waits();
+    (world.ids, world.removed) = (Some(vec![7]), 6);
+    world.waits();
+    let back = |notice: &&Notice| matches!(notice, Notice::StreamBack { .. });
+    assert_eq!(world.told.iter().filter(back).count(), 1);
+    world.confirms();
+    assert_eq!(world.lists, [(1, 5), (6, 6), (7, 7)]);
+}
+
 /// All of it was sent before, or passed over on purpose: nothing comes that would ask for a trim, and a
 /// Redis that is full takes no measurements.
 #[test]
