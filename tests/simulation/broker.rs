@@ -259,6 +259,7 @@ impl World {
             if let [uid] = publication.uids[..] {
                 // Where it ends between two attempts, what comes behind may be tried first.
                 self.ledger.facts[uid].was_skipped = true;
+                self.ledger.refused.push(uid);
             }
             return refuse(Cause::Refused, "0x80");
         }

@@ -375,7 +375,7 @@ impl World {
             return;
         };
         for uid in std::mem::take(&mut publication.uids) {
-            self.ledger.facts[uid].confirmed = true;
+            self.ledger.confirmed(uid);
         }
         self.trip(Trigger::Acknowledged);
         self.finish(Input::Published(Ok(())));

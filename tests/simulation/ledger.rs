@@ -27,9 +27,15 @@ pub struct Fact {
     /// How often it arrived, and whether the device knows.
     pub arrived: u32,
     pub confirmed: bool,
+    /// It was confirmed behind one that the broker had refused together with empty lists: that proves
+    /// nothing, all of it goes again, and until then it counts as unsent.
+    pub in_doubt: bool,
     /// The broker has turned it away alone, for what it is.
     pub condemned: bool,
     pub dead: bool,
+    /// The device goes on from before it and does not know of its copy: with its stream it counts as
+    /// lost.
+    pub copy_unknown: bool,
     /// MQTT 3.1.1 has confirmed it and thrown it away, which nobody can know.
     pub thrown_away: bool,
     /// Somebody else has set the cursor behind it.
@@ -66,6 +72,8 @@ pub struct Ledger {
     /// MQTT 3.1.1 was fallen back to as the rules say: what it throws away is beyond this side.
     pub old_version_is_right: bool,
     pub broken: Option<Broken>,
+    /// What the broker has refused together with empty lists.
+    pub refused: Vec<Uid>,
     pub arrivals: u64,
 }
 
@@ -90,8 +98,10 @@ impl Ledger {
             poison,
             arrived: 0,
             confirmed: false,
+            in_doubt: false,
             condemned: false,
             dead: false,
+            copy_unknown: false,
             thrown_away: false,
             skipped,
             was_skipped: skipped,
@@ -100,6 +110,16 @@ impl Ledger {
             forgotten: false,
         });
         self.facts.len() - 1
+    }
+
+    /// The device knows that it has arrived.
+    pub fn confirmed(&mut self, uid: Uid) {
+        let (id, incarnation) = (self.facts[uid].id, self.facts[uid].incarnation);
+        let before = |fact: &Fact| fact.incarnation == incarnation && fact.id < id;
+        let mut refused = self.refused.iter().map(|refused| &self.facts[*refused]);
+        let in_doubt = refused.any(|fact| before(fact) && fact.arrived == 0);
+        let fact = &mut self.facts[uid];
+        (fact.confirmed, fact.in_doubt) = (true, in_doubt);
     }
 
     /// Another stream begins.
@@ -150,10 +170,10 @@ impl Ledger {
     /// Measurements that others have removed before they were sent: at least, and at most
     /// (where the confirmation was on its way).
     pub fn losses(&self) -> (u64, u64) {
-        let gone = |fact: &&Fact| fact.removed && !fact.skipped && !fact.dead;
-        let least = self.facts.iter().filter(gone);
-        let least = least.filter(|f| f.arrived == 0 && !f.unseen && !f.thrown_away);
-        let most = self.facts.iter().filter(gone).filter(|f| !f.confirmed);
+        let gone = self.facts.iter().filter(|f| f.removed && !f.skipped);
+        let least = gone.clone().filter(|f| !f.dead && f.arrived == 0);
+        let least = least.filter(|f| !f.unseen && !f.thrown_away);
+        let most = gone.filter(|f| (!f.dead || f.copy_unknown) && (!f.confirmed || f.in_doubt));
         (least.count() as u64, most.count() as u64)
     }
 }

@@ -121,10 +121,9 @@ impl World {
         let Values::Stream(entries) = std::mem::take(&mut self.redis.data.values) else {
             return;
         };
+        self.are_removed(entries.all.into_values().collect());
+        self.watch_stream_deleted(true);
         self.redis.data.incarnation = self.ledger.another_stream();
-        let uids: Vec<Uid> = entries.all.into_values().collect();
-        self.watch_stream_deleted(&uids);
-        self.are_removed(uids);
     }
 
     fn stream_goes_away(&mut self) {
@@ -133,7 +132,7 @@ impl World {
         };
         self.redis.data.away = Some((entries, self.redis.data.incarnation));
         self.redis.data.incarnation = self.ledger.another_stream();
-        self.watch_stream_deleted(&[]);
+        self.watch_stream_deleted(false);
     }
 
     /// RENAME puts it in the place of whatever there is.
@@ -160,9 +159,11 @@ impl World {
             Raw::Unusable(_) => Some(StreamId::MAX),
             _ => self.redis.data.stored_place(),
         };
-        let Some(place) = place.filter(|_| !self.redis.counts) else {
+        if self.redis.counts {
             return;
-        };
+        }
+        // A list that was read moves the cursor whatever stands in the place of its stream by then.
+        let place = place.unwrap_or(StreamId::ZERO).max(self.watch.read);
         let known = self.ledger.facts[..told.seen].iter();
         let known = known.filter(|fact| fact.incarnation == told.incarnation);
         let oldest = known.clone().map(|fact| fact.id).min();
@@ -203,9 +204,14 @@ impl World {
         let ids: Vec<StreamId> = ids.map(|(id, _)| *id).collect();
         let chosen = (0..count.min(ids.len() as u64)).map(|_| self.random.below(ids.len() as u64));
         let chosen: Vec<StreamId> = chosen.map(|nth| ids[nth as usize]).collect();
+        let is_known = self.watch_knowledge().incarnation == self.redis.data.incarnation;
         for id in chosen {
             let deleted = self.redis.data.stream_mut().and_then(|e| e.delete(id));
-            self.are_removed(deleted.into_iter().collect());
+            if let Some(uid) = deleted {
+                // As with a trim.
+                self.ledger.facts[uid].unseen |= !is_known;
+                self.are_removed(vec![uid]);
+            }
         }
     }
 

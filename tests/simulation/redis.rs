@@ -50,6 +50,8 @@ pub struct Data {
     pub values: Values,
     /// A stream under another name, and which one it is.
     pub away: Option<(Entries, usize)>,
+    /// The stream that has come back last, until the device has told so.
+    pub back: Option<usize>,
     pub enabled: Raw,
     pub interval: Raw,
     pub cursor: Raw,
@@ -292,7 +294,8 @@ impl World {
             limits,
         );
         let count_in_list = list.as_ref().map_or(0, |list| list.count);
-        self.watch_page(found.len() > count_in_list || !at_end);
+        let last = list.as_ref().map(|list| list.last);
+        self.watch_page(last, found.len() > count_in_list || !at_end);
         let last = found.last().filter(|_| at_end && self.plan.setup.latest);
         let newest = last.map(|(id, uid)| self.as_newest(*id, *uid));
         Answer::Page(Page {
@@ -529,7 +532,8 @@ impl World {
             return Err(refused("WRONGTYPE"));
         }
         let mut last = self.redis.data.dead.iter().rev().take(COPIES);
-        if last.any(|(copied, _)| *copied == id) {
+        if let Some((_, uid)) = last.find(|(copied, _)| *copied == id) {
+            self.watch.copied = Some(*uid);
             return Ok(Answer::Copied(Copied::Yes));
         }
         self.state()?;
@@ -539,6 +543,7 @@ impl World {
         };
         self.writable()?;
         self.redis.data.dead.push((id, uid));
+        self.watch.copied = Some(uid);
         self.was_dead_lettered(uid);
         self.trip(Trigger::Copied);
         Ok(Answer::Copied(Copied::Yes))

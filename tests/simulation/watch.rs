@@ -10,7 +10,7 @@ use mqtt_handler::model::measurement::Batch;
 use mqtt_handler::model::message::Protocol;
 use mqtt_handler::model::notice::Level;
 use mqtt_handler::model::settings::Raw;
-use mqtt_handler::model::stream::{Position, Remembered};
+use mqtt_handler::model::stream::{Copied, Position, Remembered};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
 use crate::client::{Doing, Kind, uids};
@@ -54,8 +54,10 @@ pub struct Watch {
     /// What the device knows of the stream, and what the answer that is on its way adds to that.
     pub told: Told,
     coming: Option<Told>,
-    /// The stream that has come back last.
-    back: Option<usize>,
+    /// The last measurement that was read, of a stream that may be another one by now.
+    pub read: StreamId,
+    /// What was copied last.
+    pub copied: Option<Uid>,
     five_failed: bool,
     old_worked: bool,
     window: Window,
@@ -74,8 +76,10 @@ pub struct Watch {
 pub struct Told {
     /// Measurements before this one were there by then.
     pub seen: Uid,
-    /// The stream that it knows, once it was there with a page of it.
+    /// The stream that it knows, once it was there with a page of it, or told that it is another one.
     pub incarnation: usize,
+    /// The one that it has looked at last.
+    looked: usize,
 }
 
 struct Foreign {
@@ -121,7 +125,8 @@ impl Watch {
             hampered: false,
             told: Told::default(),
             coming: None,
-            back: None,
+            read: StreamId::ZERO,
+            copied: None,
             five_failed: false,
             old_worked: false,
             window: Window {
@@ -169,17 +174,30 @@ impl World {
         if notice.level() >= Level::Info {
             self.watch.window.lines += 1;
         }
+        use bridge::Notice::{CopyRefused, Cursor, CursorRefused, StreamAnew, StreamBack};
+        if let Cursor { .. } | StreamAnew { .. } | StreamBack { .. } = notice {
+            // It reads on from another place.
+            self.watch.read = StreamId::ZERO;
+        }
+        if let StreamAnew { .. } | StreamBack { .. } = notice {
+            self.watch.told.incarnation = self.watch.told.looked;
+        }
         match notice {
-            bridge::Notice::Cursor { after, .. } => self.cursor_is_obeyed(*after),
-            bridge::Notice::StreamAnew { .. } => {
-                self.watch.back = None;
+            Cursor { after, .. } => self.cursor_is_obeyed(*after),
+            StreamAnew { .. } => {
+                self.redis.data.back = None;
                 self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
             }
-            bridge::Notice::StreamBack { after, .. } => {
-                self.watch.back = None;
+            StreamBack { after, .. } => {
+                self.redis.data.back = None;
                 self.ledger.repeats_allowed += self.repeatable(*after);
+                // What was in flight when it was left goes again, whether it has arrived or not.
+                let current = self.redis.data.incarnation;
+                for fact in &mut self.ledger.facts {
+                    fact.confirmed &= fact.id <= *after || fact.incarnation != current;
+                }
             }
-            bridge::Notice::CopyRefused { .. } | bridge::Notice::CursorRefused(_) => {
+            CopyRefused { .. } | CursorRefused(_) => {
                 self.watch.hampered = true;
             }
             _ => {}
@@ -281,9 +299,10 @@ impl World {
         }
     }
 
-    /// A list was read. `more`: there is more behind it.
-    pub fn watch_page(&mut self, more: bool) {
+    /// A list was read, up to there. `more`: there is more behind it.
+    pub fn watch_page(&mut self, last: Option<StreamId>, more: bool) {
         self.watch.pace.more = more;
+        self.watch.read = last.unwrap_or(self.watch.read);
     }
 
     /// No burst is larger than one list, over any number of connections.
@@ -359,7 +378,7 @@ impl World {
     /// A stream is back: a cursor that somebody else has set meanwhile counts in it.
     pub fn watch_stream_back(&mut self) {
         self.watch.cleared = StreamId::ZERO;
-        self.watch.back = Some(self.redis.data.incarnation);
+        self.redis.data.back = Some(self.redis.data.incarnation);
         if let Some(place) = self.watch.floor {
             self.is_set_to(place);
         }
@@ -393,13 +412,19 @@ impl World {
     fn cursor_is_obeyed(&mut self, after: StreamId) {
         // A confirmation that was not stored is forgotten.
         let away = self.redis.data.away.as_ref();
-        let away = [away.map(|(_, incarnation)| *incarnation), self.watch.back];
+        let away = [
+            away.map(|(_, incarnation)| *incarnation),
+            self.redis.data.back,
+        ];
         let known = [self.redis.data.incarnation, self.watch.told.incarnation];
         // Those of a stream that is away, or is back and not known to be, are remembered.
         let known = known
             .map(|incarnation| Some(incarnation).filter(|_| !away.contains(&Some(incarnation))));
         for fact in &mut self.ledger.facts {
-            fact.confirmed &= fact.id <= after || !known.contains(&Some(fact.incarnation));
+            let again = fact.id > after && known.contains(&Some(fact.incarnation));
+            fact.confirmed &= !again;
+            // Whether it has a copy shows when it is to be copied again.
+            fact.copy_unknown |= fact.dead && again;
         }
         self.ledger.repeats_allowed += self.repeatable(after);
         let now = self.redis.data.cursor == Raw::Text("$".into());
@@ -433,9 +458,13 @@ impl World {
     /// A foreign cursor that the device did not see changes nothing for it.
     fn nobody_has_seen_it(&mut self) {
         if let Some(unseen) = self.watch.foreign.take().filter(|f| !f.obeyed) {
-            for (fact, (confirmed, skipped)) in self.ledger.facts.iter_mut().zip(unseen.before) {
-                (fact.confirmed, fact.skipped) = (fact.confirmed || confirmed, skipped);
-            }
+            self.is_undone(unseen);
+        }
+    }
+
+    fn is_undone(&mut self, unseen: Foreign) {
+        for (fact, (confirmed, skipped)) in self.ledger.facts.iter_mut().zip(unseen.before) {
+            (fact.confirmed, fact.skipped) = (fact.confirmed || confirmed, skipped);
         }
     }
 
@@ -449,11 +478,15 @@ impl World {
                 .texts
                 .insert(format!("{:?}", Raw::Text(text.clone())));
         }
-        let foreign = self.watch.foreign.take();
-        if foreign.is_some_and(|f| f.usable && f.new && !f.obeyed) {
-            let what = format!("by {place}");
-            self.ledger
-                .broken("3 a foreign cursor is not overwritten", what);
+        match self.watch.foreign.take_if(|f| f.usable && !f.obeyed) {
+            Some(foreign) if foreign.new => {
+                let what = format!("by {place}");
+                self.ledger
+                    .broken("3 a foreign cursor is not overwritten", what);
+            }
+            // It holds what it held when the device asked for this: nothing shows that it was set.
+            Some(foreign) => self.is_undone(foreign),
+            None => self.watch.foreign = None,
         }
         self.watch.floor = None;
         let from = self.watch.cleared.min(place);
@@ -491,10 +524,12 @@ impl World {
         }
     }
 
-    pub fn watch_stream_deleted(&mut self, uids: &[Uid]) {
+    /// The stream is gone. `for_ever`: with all that was removed from it and not seen by then.
+    pub fn watch_stream_deleted(&mut self, for_ever: bool) {
         self.watch.cleared = StreamId::ZERO;
-        for uid in uids {
-            self.ledger.facts[*uid].unseen |= *uid >= self.watch.told.seen;
+        let (seen, incarnation) = (self.watch.told.seen, self.redis.data.incarnation);
+        for fact in self.ledger.facts.iter_mut().skip(seen) {
+            fact.unseen |= for_ever && fact.removed && fact.incarnation == incarnation;
         }
     }
 
@@ -503,8 +538,11 @@ impl World {
         let mut told = self.watch.told;
         told.seen = self.ledger.facts.len();
         // Of a stream that is not there, it cannot know what it will be.
-        if with_page && matches!(self.redis.data.values, Values::Stream(_)) {
-            told.incarnation = self.redis.data.incarnation;
+        if matches!(self.redis.data.values, Values::Stream(_)) {
+            told.looked = self.redis.data.incarnation;
+            if with_page {
+                told.incarnation = told.looked;
+            }
         }
         self.watch.coming = Some(told);
     }
@@ -514,6 +552,11 @@ impl World {
         let coming = self.watch.coming.take();
         match reply {
             Ok(Answer::Remembered(remembered)) => self.device_remembers(remembered),
+            Ok(Answer::Copied(Copied::Yes)) => {
+                if let Some(uid) = self.watch.copied.take() {
+                    self.ledger.facts[uid].copy_unknown = false;
+                }
+            }
             // While sending is off, a page that was asked for before is thrown away.
             Ok(Answer::Page(page)) if page.settings.enabled == Raw::Text("0".into()) => {}
             Ok(_) => self.watch.told = coming.unwrap_or(self.watch.told),
@@ -583,6 +626,7 @@ impl World {
     pub fn watch_start(&mut self) {
         // A new process knows of no debt.
         self.watch.pace = Pace::default();
+        self.watch.read = StreamId::ZERO;
         (self.watch.five_failed, self.watch.old_worked) = (false, false);
         self.ledger.old_version_is_right = false;
     }
