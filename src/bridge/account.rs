@@ -20,6 +20,8 @@
 //! The last look and the stream before are stored beside the account, so all of it holds over a
 //! restart.
 
+mod former;
+
 use crate::model::stream::{Extent, Former, Stream};
 use crate::model::stream_id::StreamId;
 
@@ -52,6 +54,8 @@ pub enum Finding {
     Gone(u64),
     /// It is another stream. So many unsent measurements of the old one are gone.
     Anew(u64),
+    /// It is the stream that was left last.
+    Back(Former),
     /// Somebody has changed the counts themselves: the account has to be made anew.
     Recount,
 }
@@ -228,7 +232,7 @@ impl Account {
                 self.set(None);
                 return Finding::Recount;
             }
-            return self.anew(view.ahead, view.kept);
+            return self.replaced(view, &extent);
         }
         let missing = match (all_gone, view.at_end) {
             (true, _) => removed - read,
@@ -251,6 +255,16 @@ impl Account {
         } else {
             Finding::Nothing
         }
+    }
+
+    /// What was read shows that this is another stream.
+    fn replaced(&mut self, view: &View, extent: &Extent) -> Finding {
+        if let Some(former) = self.former.filter(|former| former.is(extent)) {
+            return Finding::Back(former);
+        }
+        let anew = self.anew(view.ahead, view.kept);
+        self.forget_if_seen(extent);
+        anew
     }
 
     /// Whether the stream that was seen last cannot be this one.
@@ -322,46 +336,6 @@ impl Account {
     pub fn is_gone(&self) -> bool {
         self.seen
             .is_some_and(|seen| seen.length == 0 && seen.added.unwrap_or(0) == 0)
-    }
-
-    /// The stream that was left last, where it has come back in the place of this one: this one is
-    /// gone, cannot be the one that is seen, or would have lost what was sent of the other one.
-    pub fn come_back(&self, extent: &Extent, ahead: u64) -> Option<Former> {
-        let left = self.is_gone() || self.is_another(Stream::Present(*extent));
-        let removed = extent.added.map(|added| added - extent.length.min(added));
-        let trimmed = self.accounted.is_some_and(|accounted| {
-            let read = accounted + ahead.saturating_sub(self.orphans);
-            removed.is_some_and(|removed| removed > read)
-        });
-        self.former.filter(|former| {
-            let explained = trimmed && removed <= former.accounted;
-            (left || explained) && former.is(extent)
-        })
-    }
-
-    /// It goes on.
-    pub fn go_on(&mut self, former: &Former, was_gone: bool) {
-        if was_gone {
-            self.former = None;
-        }
-        self.resume(former.accounted, Some(former.seen));
-    }
-
-    /// What is ahead of the frontier has a stream again.
-    pub fn adopt_orphans(&mut self) {
-        (self.orphans, self.forgotten) = (0, 0);
-    }
-
-    /// This stream is left, unless there was none.
-    fn leave(&mut self, (place, accounted): Kept) {
-        if let Some(seen) = self.seen.filter(|_| !self.is_gone()) {
-            self.former = Some(Former {
-                place,
-                accounted,
-                seen,
-                told: 0,
-            });
-        }
     }
 
     fn gone(&mut self, view: &View) -> Finding {

@@ -55,7 +55,7 @@ impl Bridge {
     pub(super) fn audit(&mut self, seen: &Seen) -> bool {
         if let Stream::Present(extent) = seen.stream {
             if let Some(former) = self.account.come_back(&extent, self.ahead()) {
-                self.go_on_in(&former);
+                self.go_on_in(&former, &extent);
                 return false;
             }
             if extent.newest < seen.place {
@@ -110,7 +110,13 @@ impl Bridge {
                 self.obey_in_new_stream(lost, stream);
                 return false;
             }
-            (Finding::Recount, stream) => self.begin_account(stream, self.delivery.frontier()),
+            (Finding::Back(former), Stream::Present(extent)) => {
+                self.go_on_in(&former, &extent);
+                return false;
+            }
+            (Finding::Recount | Finding::Back(_), stream) => {
+                self.begin_account(stream, self.delivery.frontier())
+            }
         }
         true
     }
@@ -149,7 +155,7 @@ impl Bridge {
     }
 
     /// The stream that was left last is there again: it goes on where it was.
-    fn go_on_in(&mut self, former: &Former) {
+    fn go_on_in(&mut self, former: &Former, extent: &Extent) {
         let before = self.delivery.frontier();
         let counters = &mut self.overview.counters;
         counters.lost = counters.lost.saturating_sub(former.told);
@@ -170,7 +176,7 @@ impl Bridge {
             self.leave_old_stream(former.place);
         }
         self.reading.more = true;
-        self.account.go_on(former, gone);
+        self.account.go_on(former, gone, extent);
         if unsaved {
             self.cursor.save = Pending::Now;
         }

@@ -49,6 +49,10 @@ impl World {
         let pad = self.plan.setup.pad + more;
         let uid = self.ledger.added(id, pad, poison, skipped);
         entries.add(id, uid);
+        let told = self.watch_knowledge();
+        if told.incarnation != self.redis.data.incarnation {
+            self.old_server_cannot_tell(told);
+        }
         if self.trace.is_some() {
             self.note("sensor", &format!("XADD {id} (number {uid}, {poison:?})"));
         }

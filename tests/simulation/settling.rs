@@ -108,7 +108,9 @@ impl World {
     /// A restart may have brought back what a fault had set.
     fn settings_are_as_before(&mut self) {
         let data = &mut self.redis.data;
-        if data.enabled == Raw::Text("0".into()) {
+        // Where the key is gone, what was known last counts.
+        let disabled = self.plan.has(|fault| *fault == Fault::Disabled);
+        if data.enabled == Raw::Text("0".into()) || disabled && data.enabled == Raw::Missing {
             data.enabled = Raw::Text("1".into());
         }
         if data.interval != Raw::Missing {

@@ -488,7 +488,8 @@ impl World {
             Some(foreign) => self.is_undone(foreign),
             None => self.watch.foreign = None,
         }
-        self.watch.floor = None;
+        // The last good one stays in force where nobody understands what somebody has set.
+        self.watch.floor = self.watch.floor.filter(|floor| *floor == place);
         let from = self.watch.cleared.min(place);
         let current = self.redis.data.incarnation;
         if self.watch.told.incarnation != current {

@@ -456,7 +456,7 @@ fn a_stream_that_comes_back_goes_on_where_it_was() {
     assert_eq!(account.come_back(&extent(130, 130, 140, 270), 0), None);
     let former = account.come_back(&before, 0).expect("it is the same one");
     assert_eq!((former.place, former.told), (id(100), 30));
-    account.go_on(&former, true);
+    account.go_on(&former, true, &before);
     let look = view(before, 100, 0, 30, true);
     assert_eq!(account.look(&look), Finding::Nothing);
     assert_eq!(account.accounted(), Some(100));
@@ -474,7 +474,7 @@ fn a_stream_comes_back_in_the_place_of_another_one_and_that_one_in_its_turn() {
     let former = account.come_back(&one, 0).expect("it is the first one");
     assert_eq!(account.anew(0, (id(62), Some(3))), Finding::Anew(5));
     account.told(5);
-    account.go_on(&former, false);
+    account.go_on(&former, false, &one);
     assert_eq!(account.look(&view(one, 50, 0, 0, true)), Finding::Nothing);
     let former = account.come_back(&other, 0).expect("it is the other one");
     assert_eq!((former.place, former.told), (id(62), 5));
@@ -555,4 +555,32 @@ fn a_stream_that_comes_and_goes_while_a_list_is_in_flight_takes_what_was_seen_al
     account.waits(&extent(4, 4, 201, 204));
     let anew = view(extent(2, 2, 150, 151), 120, 20, 2, true);
     assert_eq!(account.look(&anew), Finding::Anew(4));
+}
+
+/// As after a look that did not show it: it would come back and be left again without an end.
+#[test]
+fn a_stream_that_was_seen_as_another_one_is_not_left_as_that_one() {
+    let other = extent(195, 195, 1, 300);
+    let seen_as = |former| {
+        let mut account = account(26);
+        account.saw(&other);
+        account.former = former;
+        account
+    };
+    let look = view(other, 290, 0, 2, true);
+    let mut account = seen_as(None);
+    assert!(matches!(account.look(&look), Finding::Anew(_)));
+    assert_eq!(account.former, None);
+    // It is the one before.
+    let former = Former {
+        place: id(100),
+        accounted: Some(100),
+        seen: extent(180, 180, 1, 180),
+        told: 0,
+    };
+    let mut account = seen_as(Some(former));
+    assert_eq!(account.look(&look), Finding::Back(former));
+    account.anew(0, (id(290), Some(26)));
+    account.go_on(&former, false, &other);
+    assert_eq!((account.former, account.accounted()), (None, Some(100)));
 }
