@@ -63,20 +63,11 @@ impl Bridge {
                 });
             }
         }
-        // Redis trims only up to the cursor that is stored, and would have nothing to do before.
-        if self.cursor.trim.is_due(now) && self.cursor.save == Pending::No {
-            let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
-            let (cursor, accounted) = self.cursor.storable(frontier, accounted);
-            if let Some(keep) = self.rules.keep_sent {
-                let sent = Sent {
-                    cursor,
-                    accounted,
-                    oldest: self.account.oldest(),
-                };
-                return Some(Request::Trim { sent, keep });
-            }
+        if let Some(request) = self.trim_request(now) {
+            return Some(request);
         }
-        if self.overview.note.is_due(now) && self.cursor.is_known() {
+        let settled = self.is_settled();
+        if self.overview.note.is_due(now) && settled {
             return Some(Request::NoteAccount(self.to_save()));
         }
         if self.cursor.is_known() && self.overview.look_due(now) <= now
@@ -86,9 +77,28 @@ impl Bridge {
                 after: self.delivery.frontier(),
             });
         }
-        let along = self.page_along(now).is_some_and(|at| at <= now + SOON);
+        let along = settled && self.page_along(now).is_some_and(|at| at <= now + SOON);
         let writes = !along && self.overview.write_is_due(now, || self.view());
-        writes.then(|| Request::WriteStatus(self.cursor.is_known().then(|| self.to_save())))
+        writes.then(|| Request::WriteStatus(settled.then(|| self.to_save())))
+    }
+
+    /// What another place is known by must not be stored beside the cursor that is there.
+    fn is_settled(&self) -> bool {
+        self.cursor.is_known() && self.cursor.save == Pending::No
+    }
+
+    /// Redis trims only up to the cursor that is stored, and would have nothing to do before.
+    fn trim_request(&self, now: Instant) -> Option<Request> {
+        let keep = self.rules.keep_sent?;
+        let due = self.cursor.trim.is_due(now) && self.cursor.save == Pending::No;
+        let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
+        let (cursor, accounted) = self.cursor.storable(frontier, accounted);
+        let sent = Sent {
+            cursor,
+            accounted,
+            oldest: self.account.oldest(),
+        };
+        due.then_some(Request::Trim { sent, keep })
     }
 
     /// There is room for another list.
@@ -136,7 +146,7 @@ impl Bridge {
 
     fn page_request(&self, now: Instant) -> Request {
         let limits = self.limits();
-        let writes = self.overview.write_is_due(now, || self.view());
+        let writes = self.is_settled() && self.overview.write_is_due(now, || self.view());
         Request::Page {
             after: self.delivery.read_after(),
             count: self.wanted(limits),
@@ -173,7 +183,8 @@ impl Bridge {
             if self.redis.refused_until.is_none_or(|until| now >= until) {
                 due.extend(self.cursor.copy.due_at());
                 if known {
-                    due.extend(self.overview.note.due_at());
+                    let settled = self.is_settled();
+                    due.extend(self.overview.note.due_at().filter(|_| settled));
                     due.push(self.overview.look_due(now));
                 }
                 due.extend(self.latest_due(now));

@@ -328,3 +328,39 @@ fn a_stream_that_is_back_goes_on_where_it_was_unless_somebody_else_has_set_the_c
         assert_eq!(room.lines(back), usize::from(goes_on), "{key} {place}");
     }
 }
+
+/// After a restart the key holds another cursor than what is stored of the place: it would be somebody
+/// else's, and another stream were passed over up to there.
+#[test]
+fn what_belongs_to_a_cursor_is_not_stored_before_it() {
+    let mut room = Room::sending(rules(), list(2, 3, 100));
+    room.refuses = |request| matches!(request, Request::Save(_));
+    room.gets(Input::Delivered(Ok(())));
+    room.asked();
+    room.bridge.overview.note.wanted();
+    for _ in 0..8 {
+        room.passes(1);
+    }
+    let of_the_place = |request: &Request| {
+        matches!(
+            request,
+            Request::NoteAccount(_)
+                | Request::WriteStatus(Some(_))
+                | Request::Page {
+                    status: Some(_),
+                    ..
+                }
+        )
+    };
+    let asked = room.asked();
+    assert!(asked.contains(&Request::WriteStatus(None)));
+    assert!(!asked.iter().any(of_the_place));
+    room.refuses = |_| false;
+    for _ in 0..30 {
+        room.passes(1);
+    }
+    let asked = room.asked();
+    let first = asked.iter().position(of_the_place).expect("in the end");
+    let save = |request: &Request| matches!(request, Request::Save(_));
+    assert!(asked[..first].iter().any(save));
+}
