@@ -281,11 +281,15 @@ impl Account {
             // It can be gone again before a page of it is read.
             self.seen = Some(*extent);
         } else if let Some(seen) = &mut self.seen {
-            if extent.added >= seen.added && extent.first == seen.first {
-                (seen.added, seen.length) = (extent.added, extent.length);
-                if seen.first.is_some() {
-                    seen.newest = seen.newest.max(extent.newest);
-                }
+            let more = extent.added.max(seen.added).unwrap_or(0) - seen.added.unwrap_or(0);
+            // What was removed from its beginning shows by a page.
+            seen.length = match extent.first == seen.first {
+                true => extent.length,
+                false => seen.length + more,
+            };
+            seen.added = extent.added.max(seen.added);
+            if seen.first.is_some() {
+                seen.newest = seen.newest.max(extent.newest);
             }
         }
     }

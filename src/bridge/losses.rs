@@ -165,15 +165,16 @@ impl Bridge {
         });
         let unsaved = self.cursor.save != Pending::No || before != former.place;
         let gone = self.account.is_gone();
-        self.account.adopt_orphans();
+        let adopted = self.account.adopt_orphans();
         if !gone {
-            if let Finding::Anew(lost) = self.account.anew(self.ahead(), self.kept()) {
+            let ahead = self.ahead().saturating_sub(adopted);
+            if let Finding::Anew(lost) = self.account.anew(ahead, self.kept()) {
                 self.stream_gone(lost, before);
             }
         }
         // What was read of it is in it again.
         if !gone || before != former.place {
-            self.leave_old_stream(former.place);
+            self.leave_old_stream(former.place, adopted);
         }
         self.reading.more = true;
         self.account.go_on(former, gone, extent);
@@ -233,7 +234,7 @@ impl Bridge {
             cursor,
             lost,
         });
-        self.leave_old_stream(StreamId::ZERO);
+        self.leave_old_stream(StreamId::ZERO, 0);
         self.account.set(extent.added.map(|_| 0));
         self.account.saw(extent);
         self.cursor.save = Pending::Now;
@@ -243,14 +244,15 @@ impl Bridge {
     fn obey_in_new_stream(&mut self, waiting: u64, stream: Stream) {
         let frontier = self.delivery.frontier();
         self.stream_gone(waiting, frontier);
-        self.leave_old_stream(frontier);
+        self.leave_old_stream(frontier, 0);
         self.begin_account(stream, frontier);
     }
 
     /// Goes on behind a place in another stream. What is in flight may still arrive; what was only
-    /// read is gone.
-    fn leave_old_stream(&mut self, place: StreamId) {
-        let in_flight = self.delivery.flying().map_or(0, |span| span.count as u64);
+    /// read is gone. `others`: so many that are ahead are not of that stream, the first ones.
+    fn leave_old_stream(&mut self, place: StreamId, others: u64) {
+        let flying = self.delivery.flying().map_or(0, |span| span.count as u64);
+        let in_flight = flying.saturating_sub(others);
         self.delivery.rewind(place);
         self.cursor.forget_pending();
         self.counting = None;

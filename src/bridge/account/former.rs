@@ -30,9 +30,10 @@ impl Account {
         self.former = self.former.filter(|former| !former.is(extent));
     }
 
-    /// What is ahead of the frontier has a stream again.
-    pub fn adopt_orphans(&mut self) {
-        (self.orphans, self.forgotten) = (0, 0);
+    /// What is ahead of the frontier has a stream again. Returns how many that are.
+    pub fn adopt_orphans(&mut self) -> u64 {
+        self.forgotten = 0;
+        std::mem::take(&mut self.orphans)
     }
 
     /// This stream is left, unless there was none.

@@ -557,6 +557,20 @@ fn a_stream_that_comes_and_goes_while_a_list_is_in_flight_takes_what_was_seen_al
     assert_eq!(account.look(&anew), Finding::Anew(4));
 }
 
+#[test]
+fn more_that_waits_is_known_whatever_was_trimmed_meanwhile() {
+    let mut account = account(20);
+    account.look(&view(extent(30, 30, 1, 30), 20, 0, 10, true));
+    // Longer, with one deleted in the middle; trimmed, and longer again.
+    account.waits(&extent(35, 34, 1, 35));
+    assert_eq!(account.seen(), Some(extent(35, 34, 1, 35)));
+    account.waits(&extent(42, 22, 21, 42));
+    assert_eq!(account.seen(), Some(extent(42, 41, 1, 42)));
+    let trimmed = extent(42, 22, 21, 42);
+    assert!(!account.is_another(Stream::Present(trimmed)));
+    assert_eq!(account.anew(0, (id(20), Some(20))), Finding::Anew(22));
+}
+
 /// As after a look that did not show it: it would come back and be left again without an end.
 #[test]
 fn a_stream_that_was_seen_as_another_one_is_not_left_as_that_one() {

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::super::tests::{Room, list, poisoned, rules};
 use super::super::{Action, Answer, Input, Look, Page, RedisFailure, Rules};
 use super::*;
+use crate::model::failure::{Cause, Undelivered};
 use crate::model::measurement::Batch;
 use crate::model::settings::RawSettings;
 use crate::model::stream::{Remembered, Saved};
@@ -480,6 +481,36 @@ fn a_stream_that_was_trimmed_comes_back_while_a_list_is_in_flight() {
     assert_eq!(world.told.iter().filter(back).count(), 1);
     world.confirms();
     assert_eq!(world.lists, [(1, 5), (6, 6), (7, 7)]);
+}
+
+#[test]
+fn what_is_in_flight_of_a_stream_that_is_back_is_not_lost_with_the_one_between() {
+    for delivered in [true, false] {
+        let mut world = World::new(&[1, 2, 3, 4, 5]);
+        world.runs();
+        world.confirms();
+        world.ids = Some(vec![1, 2, 3, 4, 5, 6]);
+        world.waits();
+        world.ids = None;
+        world.waits();
+        world.ids = Some(vec![9]);
+        (0..6).for_each(|_| world.waits());
+        assert_eq!(world.lists, [(1, 5), (6, 6)]);
+        world.ids = Some(vec![1, 2, 3, 4, 5, 6]);
+        (0..6).for_each(|_| world.waits());
+        // 9-0 is gone, and 6-0 goes again whatever becomes of it now.
+        assert_eq!(world.lost(), 1);
+        match delivered {
+            true => world.confirms(),
+            false => {
+                let why = Undelivered::new(Cause::Lost, "cut");
+                world.bridge.handle(world.now, Input::Delivered(Err(why)));
+                world.runs();
+            }
+        }
+        assert_eq!((world.lost(), world.lists.last()), (1, Some(&(6, 6))));
+        assert_eq!(world.lists.len(), 3);
+    }
 }
 
 /// All of it was sent before, or passed over on purpose: nothing comes that would ask for a trim, and a
