@@ -296,6 +296,8 @@ impl World {
         let count_in_list = list.as_ref().map_or(0, |list| list.count);
         let last = list.as_ref().map(|list| list.last);
         self.watch_page(last, found.len() > count_in_list || !at_end);
+        let uids = found.iter().take(count_in_list).map(|(_, uid)| *uid);
+        self.watch.list = uids.collect();
         let last = found.last().filter(|_| at_end && self.plan.setup.latest);
         let newest = last.map(|(id, uid)| self.as_newest(*id, *uid));
         Answer::Page(Page {

@@ -56,6 +56,10 @@ pub struct Watch {
     coming: Option<Told>,
     /// The last measurement that was read, of a stream that may be another one by now.
     pub read: StreamId,
+    /// What that page held.
+    pub list: Vec<Uid>,
+    /// The device has told that a stream is another one, or back, and not stored it yet.
+    told_another: bool,
     /// What was copied last.
     pub copied: Option<Uid>,
     five_failed: bool,
@@ -126,6 +130,8 @@ impl Watch {
             told: Told::default(),
             coming: None,
             read: StreamId::ZERO,
+            list: Vec::new(),
+            told_another: false,
             copied: None,
             five_failed: false,
             old_worked: false,
@@ -180,16 +186,15 @@ impl World {
             self.watch.read = StreamId::ZERO;
         }
         if let StreamAnew { .. } | StreamBack { .. } = notice {
+            self.watch.told_another = true;
             self.watch.told.incarnation = self.watch.told.looked;
         }
         match notice {
             Cursor { after, .. } => self.cursor_is_obeyed(*after),
             StreamAnew { .. } => {
-                self.redis.data.back = None;
                 self.ledger.repeats_allowed += self.repeatable(StreamId::ZERO);
             }
             StreamBack { after, .. } => {
-                self.redis.data.back = None;
                 self.ledger.repeats_allowed += self.repeatable(*after);
                 // What was in flight when it was left goes again, whether it has arrived or not.
                 let current = self.redis.data.incarnation;
@@ -594,6 +599,9 @@ impl World {
     /// What the device knows is stored with its account.
     pub fn watch_account_is_stored(&mut self) {
         self.redis.data.status.told = self.watch.told;
+        if std::mem::take(&mut self.watch.told_another) {
+            self.redis.data.back = None;
+        }
     }
 
     /// Redis forgets what it did not store.
@@ -627,14 +635,19 @@ impl World {
     pub fn watch_start(&mut self) {
         // A new process knows of no debt.
         self.watch.pace = Pace::default();
-        self.watch.read = StreamId::ZERO;
+        (self.watch.read, self.watch.told_another) = (StreamId::ZERO, false);
         (self.watch.five_failed, self.watch.old_worked) = (false, false);
         self.ledger.old_version_is_right = false;
     }
 
     /// The process is killed: what it has sent and not stored is sent again.
     pub fn watch_kill(&mut self) {
-        for uid in self.in_the_hands_of_the_publisher() {
+        let prepared = std::mem::take(&mut self.watch.list);
+        for uid in self
+            .in_the_hands_of_the_publisher()
+            .into_iter()
+            .chain(prepared)
+        {
             // Whether it would have arrived, nobody will know.
             let fact = &mut self.ledger.facts[uid];
             fact.unseen |= fact.removed;
