@@ -99,17 +99,12 @@ impl Overview {
         (self.shown.urgent, self.written.touched) = (true, true);
     }
 
-    /// A list was confirmed. `all`: it took all that was seen to wait.
-    pub fn sent(&mut self, sent: &Span, all: bool) {
+    /// A list was confirmed.
+    pub fn sent(&mut self, sent: &Span) {
         self.counters.sent_messages += 1;
         self.counters.sent_measurements += sent.count as u64;
         self.counters.sent_bytes += sent.bytes as u64;
         self.shown.running = true;
-        let nothing = Some(Waiting::Exactly(0));
-        if all && self.backlog != nothing {
-            (self.backlog, self.oldest) = (nothing, None);
-            self.shown.urgent = true;
-        }
     }
 
     /// The stored cursor has moved.
@@ -244,13 +239,13 @@ mod tests {
             bytes: 1,
         };
         let shows = |overview: &mut Overview| overview.shows(now, false);
-        overview.sent(&span, false);
+        overview.sent(&span);
         assert!(shows(&mut overview) && !shows(&mut overview));
-        overview.sent(&span, false);
+        overview.sent(&span);
         assert!(!shows(&mut overview));
         overview.touch();
         assert!(shows(&mut overview));
-        overview.sent(&span, false);
+        overview.sent(&span);
         assert!(overview.shows(now + SHOW, false));
     }
 
@@ -277,8 +272,8 @@ mod tests {
             count: 2,
             bytes: 3,
         };
-        overview.sent(&span, false);
-        overview.sent(&span, false);
+        overview.sent(&span);
+        overview.sent(&span);
         let counters = overview.counters;
         let sent = (counters.sent_messages, counters.sent_measurements);
         assert_eq!((sent, counters.sent_bytes), ((2, 4), 6));

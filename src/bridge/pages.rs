@@ -45,9 +45,8 @@ impl Bridge {
                 if !self.audit(&seen) {
                     return;
                 }
-                let alone = !self.delivery.in_flight();
-                if alone && page.at_end && after == self.delivery.frontier() {
-                    self.end_was_seen(now, stream, (first, page.entries));
+                if page.entries == 0 && !self.delivery.in_flight() {
+                    self.waits(now, Some(Waiting::Exactly(0)), None);
                 }
             }
             None if with_state && self.reading.unmatched < UNMATCHED => {
@@ -78,22 +77,6 @@ impl Bridge {
         if oddities.double_field > 0 && before.double_field == 0 {
             self.tell(Notice::DoubleField);
         }
-    }
-
-    /// A page that reaches the end says as much as a look.
-    fn end_was_seen(
-        &mut self,
-        now: Instant,
-        stream: Stream,
-        (first, entries): (Option<StreamId>, usize),
-    ) {
-        let look = Look {
-            stream,
-            oldest: first,
-            waiting: Some(Waiting::Exactly(entries as u64)),
-            used_percent: None,
-        };
-        self.see(now, &look);
     }
 
     fn heed_held_alone(&mut self, now: Instant) {
@@ -168,7 +151,18 @@ impl Bridge {
             (Some(_), Some(count)) => Some(Waiting::Exactly(count)),
             (Some(_), None) => look.waiting,
         };
-        self.overview.seen(now, backlog, look.oldest);
+        self.waits(now, backlog, look.oldest);
+    }
+
+    /// So much waits: an empty page, or the confirmation of a list that took all, says as much as a
+    /// look.
+    pub(super) fn waits(
+        &mut self,
+        now: Instant,
+        backlog: Option<Waiting>,
+        oldest: Option<StreamId>,
+    ) {
+        self.overview.seen(now, backlog, oldest);
         let behind = match backlog {
             Some(Waiting::Exactly(count) | Waiting::AtLeast(count)) => {
                 count > self.rules.batch.max_count as u64

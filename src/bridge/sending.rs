@@ -7,6 +7,7 @@ use super::delivery::{Delivery, Span};
 use super::{Action, Bridge, BrokerLink, Notice};
 use crate::model::failure::{Cause, Undelivered};
 use crate::model::measurement::Batch;
+use crate::model::stream::Waiting;
 
 impl Bridge {
     /// Hands the list over that was read, if it may go.
@@ -110,8 +111,11 @@ impl Bridge {
         if let Some(counting) = &mut self.counting {
             counting.passed += passed;
         }
-        let read = self.reading.list.is_some() || self.reading.more;
-        self.overview.sent(&progress.sent, all && !read);
+        self.overview.sent(&progress.sent);
+        let more = self.reading.list.is_some() || self.reading.more;
+        if all && !more && !self.pushes() {
+            self.waits(now, Some(Waiting::Exactly(0)), None);
+        }
         self.trim_when_due();
         if self.cursor.uncopied() >= MAX_UNCOPIED {
             self.tell(Notice::TooManyUncopied(MAX_UNCOPIED));
