@@ -33,8 +33,8 @@ pub struct ListSize {
     ceiling: Option<Ceiling>,
     /// Confirmed lists for which the next ceiling is kept.
     patience: u32,
-    /// The first measurement of the list that failed last.
-    failed: Option<StreamId>,
+    /// The first measurement of the list that failed last, and whether the broker has closed on it.
+    failed: Option<(StreamId, bool)>,
     /// The size at which the broker closed when lists were divided for that last.
     closed_at: Option<usize>,
 }
@@ -66,9 +66,11 @@ impl ListSize {
 
     /// A list of several measurements has failed.
     pub fn failed(&mut self, span: Span, hint: Hint) {
-        let again = self.failed == Some(span.first);
-        self.failed = Some(span.first);
-        let divided = again || matches!(hint, Hint::Divide | Hint::Named { .. });
+        let before = self.failed.filter(|(first, _)| *first == span.first);
+        // On the same list: the second time something else may have been the reason as well.
+        let closed = hint == Hint::PerhapsClosed || before.is_some_and(|(_, closed)| closed);
+        self.failed = Some((span.first, closed));
+        let divided = before.is_some() || matches!(hint, Hint::Divide | Hint::Named { .. });
         if !divided || span.count == 1 {
             return;
         }
@@ -79,7 +81,7 @@ impl ListSize {
                 self.set_ceiling(limit.saturating_add(1).min(span.bytes));
             }
             Hint::Named { limit: None } => self.set_ceiling(span.bytes),
-            Hint::PerhapsClosed => {
+            Hint::Perhaps | Hint::PerhapsClosed if closed => {
                 // Once may be chance and is stayed below for a few lists, twice at the same size is
                 // a limit.
                 let same = |at: usize| span.bytes <= at + at / 4 && span.bytes >= at / 2;
@@ -93,7 +95,7 @@ impl ListSize {
                 }
                 self.closed_at = Some(span.bytes);
             }
-            Hint::Perhaps | Hint::Divide => {}
+            Hint::Perhaps | Hint::PerhapsClosed | Hint::Divide => {}
         }
     }
 
