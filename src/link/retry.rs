@@ -19,10 +19,9 @@ pub const STOOD: Duration = Duration::from_secs(60);
 /// More connections in a row than it takes to find out what the broker ends them for: halvings, a
 /// measurement that is tried alone, and all of it again where something else may have been the reason.
 const MANY: u32 = 100;
-/// The longest wait as long as that may be found out, and behind that where it still takes some: its
-/// limits may be narrow.
+/// The longest wait as long as that may be found out, and where lists are acknowledged before one
+/// ends the connection: each delivers, and the limits of the broker may be narrow.
 const FINDING_OUT: Duration = Duration::from_secs(4);
-const NARROW: Duration = Duration::from_secs(8);
 /// The longest wait otherwise, as long as something is delivered: a line may be good for seconds only.
 const DELIVERS: Duration = Duration::from_secs(16);
 
@@ -95,8 +94,7 @@ impl Brief {
         let wait = self.backoff.next(now, random);
         let most = match !past.idle && past.by == By::Broker {
             _ if misbehaved => return wait,
-            true if self.count <= MANY => FINDING_OUT,
-            true if past.acknowledged => NARROW,
+            true if past.acknowledged || self.count <= MANY => FINDING_OUT,
             _ => DELIVERS,
         };
         wait.min(most.mul_f64(random))
@@ -140,7 +138,7 @@ mod tests {
             (By::Gate, 30_000, true, true, 25),
             (By::GateMessage, 50, true, false, 35),
             (By::Broker, 50, true, true, 100),
-            (By::Broker, 50, false, true, 260),
+            (By::Broker, 50, false, true, 400),
             (By::Broker, 50, false, false, 190),
             (By::Broker, 50, true, false, 35),
             (By::Line, 9000, true, true, 100),
