@@ -64,7 +64,8 @@ fn a_broker_that_ends_one_connection_after_the_other_is_left_alone() {
         });
         scope.spawn(|| {
             let connects = comes_back("closed", || Answer::Close);
-            assert!((2..=25).contains(&connects), "{connects} that were closed");
+            // Each carries one list: it goes on, but not without a pause.
+            assert!((2..=60).contains(&connects), "{connects} that were closed");
         });
         scope.spawn(|| {
             let (redis, broker) = (Redis::start(&[]), Scripted::start());

@@ -121,12 +121,16 @@ impl Bridge {
 
     /// The same where nothing was read behind that place.
     fn audit_from(&mut self, place: StreamId, stream: Stream) {
+        let first = match stream {
+            Stream::Present(extent) => extent.first.filter(|first| *first > place),
+            Stream::Absent => None,
+        };
         self.audit(&Seen {
             stream,
             place,
             entries: 0,
             at_end: false,
-            first: None,
+            first,
         });
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Two things are looked at, and the longer wait counts. The outage: nothing is delivered, and no
 //! wait is longer than that has lasted. And the connections: where one after the other ends soon
-//! after it began, they come more seldom, whatever they have delivered. One that has lasted starts
-//! both over, so that a broker that restarts, a line that flaps and a connection that was idle for
-//! too long are back at once.
+//! after it began, they come more seldom although each delivers something; much more where the
+//! broker sends what it must not. One that has lasted starts both over, so that a broker that
+//! restarts, a line that flaps and a connection that was idle for too long are back at once.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,9 @@ use crate::model::jitter::Jitter;
 const LASTED: Duration = Duration::from_secs(10);
 /// The same where the broker sent what it must not: until then it may have been good on purpose.
 pub const STOOD: Duration = Duration::from_secs(60);
-/// More connections in a row than it takes to find out what the broker ends them for: halvings, a
-/// measurement that is tried alone, and all of it again where something else may have been the reason.
-const MANY: u32 = 100;
-/// The longest wait as long as that may be found out, and where lists are acknowledged before one
-/// ends the connection: each delivers, and the limits of the broker may be narrow.
-const FINDING_OUT: Duration = Duration::from_secs(4);
-/// The longest wait otherwise, as long as something is delivered: a line may be good for seconds only.
-const DELIVERS: Duration = Duration::from_secs(16);
+/// The longest wait while each connection delivers something: the line may be good for moments only,
+/// or the limits of the broker narrow.
+const DELIVERS: Duration = Duration::from_secs(2);
 
 /// What decides about the next attempt.
 #[derive(Debug)]
@@ -36,14 +31,8 @@ pub struct Retry {
     pub gate_ends: u32,
     /// How often the keep alive was doubled: the line was too slow for a message and a ping.
     pub slow: u32,
-    brief: Brief,
-}
-
-/// Connections in a row that ended soon.
-#[derive(Debug, Default)]
-struct Brief {
-    backoff: Backoff,
-    count: u32,
+    /// Connections in a row that ended soon.
+    brief: Backoff,
 }
 
 /// The end of a connection, as far as the next attempt depends on it.
@@ -65,7 +54,7 @@ impl Retry {
             cut_short: 0,
             gate_ends: 0,
             slow: 0,
-            brief: Brief::default(),
+            brief: Backoff::default(),
         }
     }
 
@@ -79,25 +68,22 @@ impl Retry {
         } else {
             self.backoff.next(now, random)
         };
-        outage.max(self.brief.next(now, past, random))
+        outage.max(self.after_brief(now, past, random))
     }
-}
 
-impl Brief {
-    fn next(&mut self, now: Instant, past: Past, random: f64) -> Duration {
+    fn after_brief(&mut self, now: Instant, past: Past, random: f64) -> Duration {
         let misbehaved = matches!(past.by, By::Gate | By::GateMessage);
         if past.uptime >= if misbehaved { STOOD } else { LASTED } {
-            *self = Brief::default();
+            self.brief.reset();
             return Duration::ZERO;
         }
-        self.count = self.count.saturating_add(1);
-        let wait = self.backoff.next(now, random);
-        let most = match !past.idle && past.by == By::Broker {
-            _ if misbehaved => return wait,
-            true if past.acknowledged || self.count <= MANY => FINDING_OUT,
-            _ => DELIVERS,
-        };
-        wait.min(most.mul_f64(random))
+        let wait = self.brief.next(now, random);
+        match (misbehaved, past.acknowledged) {
+            (true, _) => wait,
+            (false, true) => wait.min(DELIVERS.mul_f64(random)),
+            // The outage goes on.
+            (false, false) => Duration::ZERO,
+        }
     }
 }
 
@@ -137,9 +123,9 @@ mod tests {
             (By::Gate, 50, false, true, 35),
             (By::Gate, 30_000, true, true, 25),
             (By::GateMessage, 50, true, false, 35),
-            (By::Broker, 50, true, true, 100),
-            (By::Broker, 50, false, true, 400),
-            (By::Broker, 50, false, false, 190),
+            (By::Broker, 50, true, true, 700),
+            (By::Broker, 50, false, true, 700),
+            (By::Broker, 50, false, false, 350),
             (By::Broker, 50, true, false, 35),
             (By::Line, 9000, true, true, 100),
         ] {

@@ -253,7 +253,7 @@ fn connections_that_end_soon_come_ever_more_seldom() {
         (By::Gate, false, 30),
         (By::Gate, true, 30),
         (By::Broker, false, 30),
-        (By::Broker, true, 70),
+        (By::Broker, true, 400),
     ] {
         let mut world = World::new(with_status());
         world.handle(status("a"));

@@ -29,7 +29,7 @@ const LATE: f64 = 0.051;
 /// What may happen within ten seconds.
 const ACTIONS: u64 = 2500;
 /// Attempts to connect within a minute, of a broker that ends one connection after the other.
-const ATTEMPTS: u32 = 60;
+const ATTEMPTS: u32 = 90;
 /// To find a limit that the broker does not name takes some connections, of five lines each.
 const LINES: u64 = 130;
 
