@@ -97,7 +97,7 @@ fn redis(config: &Config) -> Result<(), StoreError> {
 fn memory(store: &mut Store) -> Result<(), StoreError> {
     match store.memory()? {
         None => println!(
-            "  ok    Redis: this user may not ask for its memory (ACL: +info), so nothing warns before it is full"
+            "  warn  Redis: this user may not ask for its memory (ACL: +info), so nothing warns before it is full"
         ),
         Some(Memory { limit: None, .. }) => println!(
             "  warn  Redis: there is no maxmemory: what is not sent yet may fill the memory of the device, and nothing warns before; set one, with maxmemory-policy noeviction"

@@ -48,8 +48,8 @@ impl Act {
         match self {
             Act::Start => "The service starts and catches up.",
             Act::BrokerGoes => "The broker is gone. Measurements wait in Redis.",
-            Act::Kill => "The service is killed with -9, in the midst of it.",
-            Act::BrokerReturns => "The broker is back. Nobody is there to send.",
+            Act::Kill => "The service is killed with -9.",
+            Act::BrokerReturns => "The broker is back.",
             Act::ServiceReturns => {
                 "The service is back and goes on where the broker has confirmed."
             }

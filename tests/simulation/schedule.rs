@@ -131,7 +131,9 @@ impl Fault {
         let text = format!("{self:?}");
         let letters = |c: char| !c.is_alphabetic() && c != '(';
         let name = text.split(letters).next().unwrap_or_default();
-        name.trim_end_matches('(').to_string()
+        let name = name.trim_end_matches('(');
+        let close = if name.contains('(') { ")" } else { "" };
+        format!("{name}{close}")
     }
 
     /// What is in the stream is another one afterwards, or less.
