@@ -19,17 +19,41 @@ impl Bridge {
         &mut self,
         now: Instant,
         after: StreamId,
-        page: Page,
+        mut page: Page,
         with_state: bool,
     ) {
         self.redis.accepted();
-        if let Some(written) = page.written {
+        if let Some(written) = page.written.take() {
             self.status_answered(now, written.refused);
             self.overview.looked(now, written.used_percent);
         }
-        if !self.apply(now, page.settings) || after != self.delivery.read_after() {
+        if !self.apply(now, std::mem::take(&mut page.settings)) || after != self.delivery.read_after() {
             return;
         }
+        if !self.page_agrees(now, after, &page, with_state) {
+            return;
+        }
+        self.page_ends_with(page.newest);
+        let count = page.list.as_ref().map_or(0, |list| list.count);
+        self.reading.more = page.entries > count || page.entries > 0 && !page.at_end;
+        if let Some(list) = &page.list {
+            self.reading.bytes_per_entry = (list.payload.len() / list.count.max(1)).max(1);
+        }
+        self.reading.list = page.list;
+        self.tell_oddities(page.oddities);
+        if page.entries == 0 && !self.delivery.in_flight() {
+            self.heed_held_alone(now);
+        }
+    }
+
+    /// Compares it with the state of the stream. `false`: it is of no use.
+    fn page_agrees(
+        &mut self,
+        now: Instant,
+        after: StreamId,
+        page: &Page,
+        with_state: bool,
+    ) -> bool {
         let first = page.list.as_ref().map(|list| list.first);
         match page.stream {
             Some(stream) => {
@@ -43,7 +67,7 @@ impl Bridge {
                     first,
                 };
                 if !self.audit(&seen) {
-                    return;
+                    return false;
                 }
                 if page.entries == 0 && !self.delivery.in_flight() {
                     self.waits(now, Some(Waiting::Exactly(0)), None);
@@ -52,21 +76,11 @@ impl Bridge {
             None if with_state && self.reading.unmatched < UNMATCHED => {
                 self.reading.unmatched += 1;
                 self.reading.more = true;
-                return;
+                return false;
             }
             None => self.reading.unmatched = 0,
         }
-        self.page_ends_with(page.newest);
-        let count = page.list.as_ref().map_or(0, |list| list.count);
-        self.reading.more = page.entries > count || page.entries > 0 && !page.at_end;
-        if let Some(list) = &page.list {
-            self.reading.bytes_per_entry = (list.payload.len() / list.count.max(1)).max(1);
-        }
-        self.reading.list = page.list;
-        self.tell_oddities(page.oddities);
-        if page.entries == 0 && !self.delivery.in_flight() {
-            self.heed_held_alone(now);
-        }
+        true
     }
 
     fn tell_oddities(&mut self, oddities: Oddities) {

@@ -49,9 +49,15 @@ pub struct RedisSide {
     obeyed: Option<Instant>,
     /// Nothing but settings is asked for before.
     pub refused_until: Option<Instant>,
-    refusal_told: Told<(&'static str, String)>,
-    status_told: Told<String>,
-    age_told: Told<()>,
+    told: Refusals,
+}
+
+/// What was told of what Redis does not do.
+#[derive(Debug, Default)]
+struct Refusals {
+    request: Told<(&'static str, String)>,
+    status: Told<String>,
+    age: Told<()>,
 }
 
 impl RedisSide {
@@ -66,9 +72,7 @@ impl RedisSide {
             settings_read: None,
             obeyed: None,
             refused_until: None,
-            refusal_told: Told::default(),
-            status_told: Told::default(),
-            age_told: Told::default(),
+            told: Refusals::default(),
         }
     }
 
@@ -148,13 +152,13 @@ impl RedisSide {
         }
         let wait = self.backoff.next(now, self.jitter.fraction());
         self.link = RedisLink::Lost { retry: now + wait };
-        self.refusal_told.over();
+        self.told.request.over();
         wait
     }
 
     /// Whether it has not been told yet that this Redis does not count what was added.
     pub fn is_news_that_redis_is_old(&mut self) -> bool {
-        self.age_told.news(())
+        self.told.age.news(())
     }
 
     pub fn hazards_are_told(&mut self) {
@@ -164,16 +168,16 @@ impl RedisSide {
     /// Redis has refused a request. Whether that is news.
     pub fn refused(&mut self, now: Instant, what: &'static str, reason: &str) -> bool {
         self.refused_until = Some(now + REFUSED);
-        self.refusal_told.news((what, reason.to_string()))
+        self.told.request.news((what, reason.to_string()))
     }
 
     /// Redis has refused the status, which holds nothing else up. Whether that is news.
     pub fn status_refused(&mut self, reason: &str) -> bool {
-        self.status_told.news(reason.to_string())
+        self.told.status.news(reason.to_string())
     }
 
     pub fn status_written(&mut self) {
-        self.status_told.over();
+        self.told.status.over();
     }
 
     /// The request that was refused is answered again.
@@ -181,7 +185,7 @@ impl RedisSide {
         // Waits must not grow because somebody ends one connection after the other.
         self.backoff.outage_is_over();
         if self.refused_until.take().is_some() {
-            self.refusal_told.over();
+            self.told.request.over();
         }
     }
 }

@@ -298,13 +298,8 @@ pub unsafe extern "C" fn __wrap_WebSocket_getdata(
             |data| data.is_null(),
         )
     };
-    if data.is_null() {
-        line.head_again();
-        return data;
-    }
     // SAFETY: with a result, the number of bytes that it has so far is set.
-    let so_far = unsafe { *actual };
-    if so_far < bytes {
+    if data.is_null() || unsafe { *actual } < bytes {
         line.head_again();
         return data;
     }

@@ -19,13 +19,18 @@ use crate::model::failure::{Cause, Undelivered};
 use crate::model::message::Message;
 pub use requests::Requests;
 
+/// Where measurements go.
+struct Topics {
+    lists: String,
+    /// The newest one, where that is wanted.
+    latest: Option<String>,
+}
+
 pub struct Poller {
     bridge: Bridge,
     requests: Requests,
-    topic: String,
+    topics: Topics,
     compression: Compression,
-    /// The topic of the newest measurement, where there is one.
-    latest: Option<String>,
     letters: Sender<Letter>,
     slot: Slot,
     events: Receiver<Event>,
@@ -44,23 +49,24 @@ impl Poller {
         (shutdown, pulse): (Shutdown, Pulse),
         board: Board,
     ) -> Poller {
-        let topic = config.mqtt.topics.values.clone();
-        let latest = config.mqtt.topics.latest.clone();
+        let topics = Topics {
+            lists: config.mqtt.topics.values.clone(),
+            latest: config.mqtt.topics.latest.clone(),
+        };
         let rules = Rules {
             interval: config.interval,
             batch: config.batch,
             keep_sent: config.keep_sent,
             catch_up: config.catch_up,
             ack_timeout: config.mqtt.ack_timeout,
-            topic: topic.clone(),
-            latest: latest.is_some(),
+            topic: topics.lists.clone(),
+            latest: topics.latest.is_some(),
         };
         Poller {
             bridge: Bridge::new(rules, crate::random::seed()),
             requests,
-            topic,
+            topics,
             compression: config.batch.compression,
-            latest,
             letters,
             slot,
             events,
@@ -97,7 +103,7 @@ impl Poller {
                 } => self.hand_over(Letter {
                     message: Message {
                         compression: self.compression,
-                        ..Message::list(&self.topic, list.payload)
+                        ..Message::list(&self.topics.lists, list.payload)
                     },
                     patience: Some(patience),
                     link: Some(link),
@@ -153,7 +159,7 @@ impl Poller {
     }
 
     fn hand_over_latest(&self, link: u64, payload: Vec<u8>, pause: Duration) {
-        if let Some(topic) = &self.latest {
+        if let Some(topic) = &self.topics.latest {
             let letter = Letter {
                 message: Message::latest(topic, payload),
                 patience: None,

@@ -48,6 +48,7 @@ pub fn catalogue(mark: &str) -> Vec<Notice> {
     ]
     .into_iter()
     .chain(losses(mark))
+    .chain(progress())
     .collect()
 }
 
@@ -83,6 +84,12 @@ fn losses(mark: &str) -> Vec<Notice> {
         Notice::NotUtf8,
         Notice::DoubleField,
         Notice::LatestTooLarge(id),
+        Notice::Stopped(text()),
+    ]
+}
+
+fn progress() -> Vec<Notice> {
+    vec![
         Notice::CatchingUp {
             sent: 0,
             left: Some(0),
@@ -98,6 +105,5 @@ fn losses(mark: &str) -> Vec<Notice> {
             percent: 99.0,
             full_in: Some(Duration::ZERO),
         },
-        Notice::Stopped(text()),
     ]
 }
