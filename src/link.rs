@@ -112,7 +112,7 @@ struct Up {
     busy: Busy,
     /// A measurement or a reply was acknowledged on it, and no subscription left unanswered since.
     acknowledged: bool,
-    /// Something that the broker does not acknowledge was sent after that: the end of the
+    /// A reply that the broker does not acknowledge was sent after that: the end of the
     /// connection may be the answer to it.
     unanswerable: bool,
     /// It has ended while something was under way.
@@ -127,10 +127,11 @@ enum Busy {
         nth: usize,
         since: Instant,
     },
-    /// `confirmed`: the broker acknowledges it.
+    /// `confirmed`: the broker acknowledges it. `bytes`: of its payload.
     Publishing {
         origin: Origin,
         confirmed: bool,
+        bytes: usize,
     },
     Announcing,
     Latest,
@@ -292,7 +293,7 @@ impl Link {
             }
             answer => self.subscription_answered(now, nth, answer),
         }
-        self.end_if_ended(now, true);
+        self.end_if_ended(now, Busy::No);
     }
 
     fn subscribed_late(&mut self, now: Instant, filter: &str, result: Result<(), NotSubscribed>) {

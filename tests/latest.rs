@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::proxy::{Behaviour, Proxy};
-use support::{Redis, Service, World, holds_within, wait_until};
+use support::scripted::{Answer, Kind, Scripted};
+use support::{Mosquitto, Redis, Service, World, holds_within, wait_until};
 
 const TOPIC: &str = "iot-projekt/device/u1/latest";
 const LATEST: (&str, &str) = ("MQTT_TOPIC_LATEST", TOPIC);
@@ -191,7 +192,7 @@ fn a_broker_that_does_not_want_it_gets_the_measurements_all_the_same() {
     ] {
         let folder = tempfile::tempdir().expect("folder");
         std::fs::write(folder.path().join("acl"), acl).expect("acl");
-        let broker = support::Mosquitto::start_in(folder, extra);
+        let broker = Mosquitto::start_in(folder, extra);
         let redis = Redis::start(&[]);
         add(&redis, "1-0");
         let short = ("BALENA_APP_NAME", "a");
@@ -237,4 +238,55 @@ fn one_that_is_too_large_is_left_out_and_told_once() {
     add(&world.redis, "4-0");
     wait_until_kept(&world, "4-0");
     assert_eq!(service.count_log("has more than 64 KiB"), 1);
+}
+
+/// The one line of the log that would blame it.
+fn blamed(service: &Service) -> usize {
+    service.count_log("no latest measurement on")
+}
+
+#[test]
+fn it_is_not_blamed_for_poison_behind_it() {
+    let (redis, broker) = (Redis::start(&[]), Scripted::start());
+    broker.script(|packet| {
+        let poison = b"\"n\":\"150\"";
+        let holds = packet.payload.windows(poison.len()).any(|at| at == poison);
+        match packet.kind == Kind::Publish && holds {
+            true => Answer::Close,
+            false => Answer::Honest,
+        }
+    });
+    redis.fill(1, 300);
+    let service = Service::of_device(&redis, broker.port, &[LATEST]);
+    redis.wait_for_cursor("(300-0");
+    assert_eq!(support::stream::dead_letters(&redis).len(), 1);
+    add(&redis, "301-0");
+    wait_until("the next one is published", || {
+        let messages = broker.messages(TOPIC);
+        let last = messages.last().map(|packet| packet.payload.clone());
+        last.is_some_and(|payload| String::from_utf8_lossy(&payload).contains("301-0"))
+    });
+    assert_eq!(blamed(&service), 0, "{:?}", service.log());
+}
+
+#[test]
+fn it_is_not_blamed_for_a_limit_that_the_broker_does_not_name() {
+    let (redis, broker) = (Redis::start(&[]), Mosquitto::start("max_packet_size 2000"));
+    redis.fill(1, 400);
+    let large = "x".repeat(6000);
+    for id in ["401-0", "501-0"] {
+        redis.command::<()>(&["XADD", "measurement:values", id, "n", &large]);
+        redis.fill(id[..3].parse::<u64>().expect("a number") + 1, 99);
+    }
+    let settings = [LATEST, ("MQTT_VERSION", "3.1.1")];
+    let service = Service::of_device(&redis, broker.port, &settings);
+    wait_until("both are out of the way", || {
+        support::stream::dead_letters(&redis).len() == 2
+    });
+    redis.wait_for_cursor("(600-0");
+    add(&redis, "601-0");
+    wait_until("the next one is kept", || {
+        kept_id(broker.port).as_deref() == Some("601-0")
+    });
+    assert_eq!(blamed(&service), 0, "{:?}", service.log());
 }

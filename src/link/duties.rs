@@ -93,6 +93,11 @@ impl Duty {
         };
     }
 
+    /// What it has cost was not its doing, as far as is known now.
+    pub fn acquit(&mut self) {
+        self.failures = 0;
+    }
+
     /// It has cost an answer, whoever's doing that was.
     pub fn doubt(&mut self) {
         self.doubtful = true;

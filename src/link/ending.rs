@@ -6,7 +6,7 @@ use super::duties::Duty;
 use super::messages::Origin;
 use super::notice::{Next, Notice};
 use super::retry::{Past, STOOD};
-use super::{Action, Busy, Link, State, answer, not_sent};
+use super::{Action, Busy, Link, State, Up, answer, not_sent};
 use crate::model::connection::{NoConnection, NoConnectionKind};
 use crate::model::failure::{By, Cause, Ended, Undelivered};
 
@@ -65,30 +65,20 @@ impl Link {
         let busy = std::mem::replace(&mut up.busy, Busy::No);
         let ended_by = up.ended.as_ref().map(|ended| ended.by);
         if let Err(why) = &mut result {
-            if unclear && matches!(why.cause, Cause::Closed | Cause::TooLarge { .. }) {
-                why.cause = Cause::Unclear;
-            }
-            let in_words = matches!(
-                why.cause,
-                Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome
-            );
-            if !in_words && up.ended.is_none() {
-                // The connection is of no more use with something in flight on it.
-                up.ended = Some(Ended {
-                    by: By::Line,
-                    reason: why.reason.clone(),
-                });
-            }
-            let ended = up.ended.as_ref();
-            why.told = ended.is_some_and(|ended| ended.reason == why.reason);
+            name_the_cause(up, why, unclear);
         }
         match busy {
-            Busy::Publishing { origin, confirmed } => {
+            Busy::Publishing {
+                origin,
+                confirmed,
+                bytes,
+            } => {
                 self.outbox.answered(origin, now);
                 match &result {
                     Ok(()) if confirmed => {
                         up.acknowledged = true;
-                        self.acknowledged(now, origin == Origin::Measurements);
+                        let list = (origin == Origin::Measurements).then_some(bytes);
+                        self.acknowledged(now, list);
                     }
                     Ok(()) => up.unanswerable = true,
                     Err(why) if why.cause == Cause::Lost && ended_by == Some(By::Line) => {
@@ -103,23 +93,29 @@ impl Link {
             Busy::Goodbye => return,
             Busy::No | Busy::Subscribing { .. } => {}
         }
-        self.end_if_ended(now, false);
+        self.end_if_ended(now, busy);
     }
 
-    /// A reply of QoS 0 or a subscription that was sent just before may be what the broker did not
-    /// want.
+    /// The newest measurement, or something else that was sent just before, may be what the
+    /// broker did not want.
     fn may_have_ended_for_something_else(&self, now: Instant) -> bool {
-        let State::Up(up) = &self.state else {
-            return false;
-        };
-        let asked = |duty: &Duty| duty.may_be_answered(now);
-        up.ended.is_some() && (up.unanswerable || self.subscriptions.iter().any(asked))
+        let ended = matches!(&self.state, State::Up(up) if up.ended.is_some());
+        ended && (self.latest.is_unproven() || self.has_others_unproven(now))
     }
 
-    /// The broker has acknowledged a message: it is there, and it answers.
-    fn acknowledged(&mut self, now: Instant, measurements: bool) {
-        if measurements {
+    /// The same of a reply of QoS 0 and a subscription.
+    fn has_others_unproven(&self, now: Instant) -> bool {
+        let asked = |duty: &Duty| duty.may_be_answered(now);
+        matches!(&self.state, State::Up(up) if up.unanswerable)
+            || self.subscriptions.iter().any(asked)
+    }
+
+    /// The broker has acknowledged a message: it is there, and it answers. `list`: bytes, where it
+    /// was measurements.
+    fn acknowledged(&mut self, now: Instant, list: Option<usize>) {
+        if let Some(bytes) = list {
             self.retry.backoff.outage_is_over();
+            self.list_taken(now, bytes);
         }
         if let State::Up(up) = &mut self.state {
             up.unanswerable = false;
@@ -147,7 +143,7 @@ impl Link {
     fn announced(&mut self, now: Instant, result: Result<(), Undelivered>, by: Option<By>) {
         let Err(why) = result else {
             self.announcing.duty.done();
-            return self.acknowledged(now, false);
+            return self.acknowledged(now, None);
         };
         let acknowledged = matches!(&self.state, State::Up(up) if up.acknowledged);
         let duty = &mut self.announcing.duty;
@@ -183,12 +179,14 @@ impl Link {
         };
         up.ended.get_or_insert(ended);
         if up.busy == Busy::No {
-            self.end_if_ended(now, true);
+            self.end_if_ended(now, Busy::No);
         }
     }
 
-    /// `idle`: no message was in flight.
-    pub(super) fn end_if_ended(&mut self, now: Instant, idle: bool) {
+    /// `was`: what was under way.
+    pub(super) fn end_if_ended(&mut self, now: Instant, was: Busy) {
+        let others = self.has_others_unproven(now);
+        let idle = was == Busy::No;
         let State::Up(up) = &mut self.state else {
             return;
         };
@@ -207,7 +205,7 @@ impl Link {
             self.leave_out(blamed, &ended.reason);
         }
         self.judge_gate(now, &ended, past.uptime, subscribed);
-        self.judge_latest(now, &ended);
+        self.judge_latest(now, &ended, was, others);
         let unexplained = idle && ended.by == By::Broker && past.uptime < CUT_SHORT;
         self.retry.cut_short = if unexplained {
             self.retry.cut_short + 1
@@ -269,4 +267,24 @@ impl Link {
             }
         }
     }
+}
+
+/// `unclear`: something else that was sent may be the reason.
+fn name_the_cause(up: &mut Up, why: &mut Undelivered, unclear: bool) {
+    if unclear && matches!(why.cause, Cause::Closed | Cause::TooLarge { .. }) {
+        why.cause = Cause::Unclear;
+    }
+    let in_words = matches!(
+        why.cause,
+        Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome
+    );
+    if !in_words && up.ended.is_none() {
+        // The connection is of no more use with something in flight on it.
+        up.ended = Some(Ended {
+            by: By::Line,
+            reason: why.reason.clone(),
+        });
+    }
+    let ended = up.ended.as_ref();
+    why.told = ended.is_some_and(|ended| ended.reason == why.reason);
 }

@@ -1284,3 +1284,125 @@ fn at_the_end_nothing_is_waited_for_that_is_not_done_any_more() {
     let now = world.now;
     assert!(matches!(world.next(), Action::Wait(until) if until > now));
 }
+
+fn told_no_latest(world: &World) -> usize {
+    let is_it = |notice: &&Notice| matches!(notice, Notice::NoLatest { .. });
+    world.told.iter().filter(is_it).count()
+}
+
+/// The topic of the message that goes now; `None`: none.
+fn goes(world: &mut World) -> Option<String> {
+    match world.next() {
+        Action::Publish { message, .. } => Some(message.topic),
+        _ => None,
+    }
+}
+
+fn closed_behind_a_list(world: &mut World) {
+    world.handle(Input::Ended(broken(By::Broker)));
+    world.handle(undelivered(Cause::Closed));
+    world.connect(None);
+    world.subscribe_all();
+}
+
+/// Good lists go through, the newest measurement follows, and the list behind it is poison.
+#[test]
+fn the_newest_measurement_is_not_blamed_for_the_list_behind_it() {
+    for seconds in [0, 5] {
+        let mut world = World::connected(rules());
+        for _ in 0..4 {
+            offer_latest(&mut world);
+            while goes(&mut world).is_some() {
+                world.handle(Input::Published(Ok(())));
+                world.offer(Origin::Measurements, 100);
+                if goes(&mut world).as_deref() == Some("latest") {
+                    world.handle(Input::Published(Ok(())));
+                    world.published();
+                }
+                world.pass(seconds);
+                closed_behind_a_list(&mut world);
+                world.offer(Origin::Measurements, 100);
+                offer_latest(&mut world);
+                assert_eq!(goes(&mut world).as_deref(), Some("t"), "the list, alone");
+                closed_behind_a_list(&mut world);
+            }
+            world.offer(Origin::Measurements, 20);
+            world.published();
+            world.handle(Input::Published(Ok(())));
+            world.pass(2);
+        }
+        let causes: Vec<_> = world.answers.iter().map(|(_, result)| *result).collect();
+        assert!(causes.contains(&Err(Cause::Unclear)) && causes.contains(&Err(Cause::Closed)));
+        assert_eq!(told_no_latest(&world), 0, "{seconds}");
+    }
+}
+
+/// The list that was in flight is taken without it, and it follows when the connection has stood.
+#[test]
+fn a_broker_that_closes_on_the_newest_measurement_with_a_list_behind_it_gets_none_for_an_hour() {
+    let mut world = World::connected(rules());
+    offer_latest(&mut world);
+    for told in [0, 1] {
+        assert_eq!(world.published().0.topic, "latest");
+        world.handle(Input::Published(Ok(())));
+        world.offer(Origin::Measurements, 100);
+        world.published();
+        closed_behind_a_list(&mut world);
+        offer_latest(&mut world);
+        for bytes in [40, 60] {
+            assert_eq!(told_no_latest(&world), 0);
+            world.offer(Origin::Measurements, bytes);
+            assert_eq!(goes(&mut world).as_deref(), Some("t"));
+            world.handle(Input::Published(Ok(())));
+        }
+        assert_eq!(goes(&mut world), None, "the connection has not stood yet");
+        assert_eq!(told_no_latest(&world), told);
+    }
+    assert!(matches!(world.wait_for(3000), Action::Wait(_)));
+}
+
+#[test]
+fn a_line_that_breaks_after_each_connect_is_not_the_fault_of_the_newest_measurement() {
+    let mut world = World::connected(rules());
+    let mut sent = 0;
+    for nth in 0..20 {
+        offer_latest(&mut world);
+        let first = goes(&mut world);
+        if first.is_some() {
+            world.handle(Input::Published(Ok(())));
+        } else {
+            world.offer(Origin::Measurements, 100);
+            world.published();
+            world.handle(Input::Published(Ok(())));
+        }
+        let latest = first.or_else(|| goes(&mut world)).is_some();
+        sent += u32::from(latest);
+        world.now += Duration::from_millis(10);
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        world.subscribe_all();
+        assert_eq!(told_no_latest(&world), 0, "{nth}");
+    }
+    assert!(sent > 0);
+    offer_latest(&mut world);
+    assert_eq!(world.published().0.topic, "latest");
+}
+
+#[test]
+fn an_end_that_may_answer_something_else_is_not_held_against_the_newest_measurement() {
+    let mut world = World::connected(rules());
+    for _ in 0..4 {
+        offer_latest(&mut world);
+        assert_eq!(world.published().0.topic, "latest");
+        world.handle(Input::Published(Ok(())));
+        let mut reply = letter("reply", 10, None);
+        reply.message.qos = 0;
+        world.handle(Input::Offer(Origin::Commands, reply));
+        assert_eq!(world.published().0.topic, "reply");
+        world.handle(Input::Published(Ok(())));
+        world.handle(Input::Ended(broken(By::Broker)));
+        world.connect(None);
+        world.subscribe_all();
+    }
+    assert_eq!(told_no_latest(&world), 0);
+}

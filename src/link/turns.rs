@@ -143,6 +143,7 @@ impl Link {
         up.busy = Busy::Publishing {
             origin,
             confirmed: letter.message.qos > 0,
+            bytes: letter.message.payload.len(),
         };
         let patience = letter.patience.unwrap_or(self.rules.ack_timeout);
         Action::Publish {
