@@ -290,3 +290,26 @@ fn it_is_not_blamed_for_a_limit_that_the_broker_does_not_name() {
     });
     assert_eq!(blamed(&service), 0, "{:?}", service.log());
 }
+
+#[test]
+fn it_is_fresh_while_a_list_waits_for_the_rate_of_a_catch_up() {
+    let world = World::new();
+    world.redis.fill(1, 5000);
+    let rate = ("CATCH_UP_BYTES_PER_SECOND", "1000");
+    let service = world.start_with(&[LATEST, rate, ("INTERVAL_SECONDS", "1")]);
+    service.wait_for_log("connected to 127");
+    wait_until_kept(&world, "5000-0");
+    let begun = Instant::now();
+    for id in 5001..=5008 {
+        let id = format!("{id}-0");
+        add(&world.redis, &id);
+        wait_until("it is published", || {
+            published(&world)
+                .last()
+                .is_some_and(|(last, _)| *last == id)
+        });
+    }
+    // An interval each. It was five seconds each where only a look at the stream told.
+    assert!(begun.elapsed() < Duration::from_secs(24));
+    assert!(world.receiver.distinct() < 5000, "the backlog is not sent");
+}

@@ -1,8 +1,8 @@
 //! The newest measurement, for a topic of its own: when to ask for it, and when to hand it over.
 //!
-//! It costs a command only while a backlog is sent, once an interval: the last entry of a page
-//! that reaches to the end of the stream is it. It is never asked for before a page, but for the
-//! first one of a connection.
+//! It costs a command only while a backlog is sent or waits for its rate, once an interval: the
+//! last entry of a page that reaches to the end of the stream is it. It is never asked for before
+//! a page, but for the first one of a connection.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,8 @@ impl Latest {
         self.handed.map_or(now, |(at, _)| at + pause)
     }
 
-    /// When to ask for it. `busy`: a list is in flight, so that nothing else may tell for long.
+    /// When to ask for it. `busy`: a list is in flight or waits for the rate of a catch-up, so that
+    /// nothing else may tell for long.
     fn read_due(&self, now: Instant, pause: Duration, busy: bool) -> Option<Instant> {
         let rested = self.rested_at(now, pause);
         match (self.read, self.seen) {
@@ -122,8 +123,9 @@ impl Bridge {
         if !self.rules.latest || !self.sending(now) {
             return None;
         }
-        let (pause, busy) = (self.latest_pause(), self.delivery.in_flight());
-        self.reading.latest.read_due(now, pause, busy)
+        let waits = self.reading.list.is_some() && self.pausing.pace.until(now).is_some();
+        let busy = waits || self.delivery.in_flight();
+        self.reading.latest.read_due(now, self.latest_pause(), busy)
     }
 
     /// When there will be something to do for it.

@@ -749,6 +749,34 @@ fn it_wakes_up_when_the_next_newest_measurement_may_go() {
 }
 
 #[test]
+fn the_newest_measurement_is_asked_for_once_an_interval_while_a_list_waits_for_its_rate() {
+    for (rate, times) in [(100, 4), (0, 0)] {
+        let mut room = with_latest();
+        room.bridge.pausing.pace = pace::Pace::new(rate);
+        room.bridge.pausing.pace.sent(room.now, 1000, true);
+        room.lists.push_back(list(2, 3, 100));
+        let newest = || Newest {
+            id: id(1000),
+            payload: Some(b"{}".to_vec()),
+        };
+        room.gets(Input::Redis(Ok(Answer::Newest(Some(newest())))));
+        let mut asked = 0;
+        for _ in 0..90 {
+            match room.run() {
+                Action::Ask(Request::Newest) => {
+                    asked += 1;
+                    room.gets(Input::Redis(Ok(Answer::Newest(Some(newest())))));
+                }
+                Action::Publish { .. } => room.gets(Input::Delivered(Ok(()))),
+                _ => {}
+            }
+            room.now += Duration::from_millis(50);
+        }
+        assert_eq!(asked, times, "{rate}");
+    }
+}
+
+#[test]
 fn a_list_waits_for_the_rate_of_a_catch_up() {
     let mut room = Room::new(Rules {
         catch_up: 100,
