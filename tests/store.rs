@@ -11,7 +11,7 @@ use mqtt_handler::model::settings::Raw;
 use mqtt_handler::model::status::Record;
 use mqtt_handler::model::stream::{Copied, Position, Saved, Sent, Stream, Waiting};
 use mqtt_handler::model::stream_id::{Cursor, StreamId};
-use mqtt_handler::store::{Page, Save, Store, StoreError, Trimmed, Within};
+use mqtt_handler::store::{Page, Save, Store, StoreError, Trimmed, Within, written_along};
 use support::Redis;
 
 const LAST_ID: &str = "mqtt_sender:last_id";
@@ -191,9 +191,25 @@ fn a_full_redis_is_read_saved_to_looked_at_and_trimmed() {
         (live.record.counters.lost, live.record.counters.dead_letters),
         (3, 4)
     );
-    let refused = store.write_status(&Record::default(), None);
-    assert!(matches!(refused, Err(StoreError::Refused(why)) if why.starts_with("OOM")));
-    assert!(store.connected(), "a refusal is no lost connection");
+    let record = |sent_bytes| {
+        let mut record = Record::default();
+        record.counters.sent_bytes = sent_bytes;
+        record
+    };
+    let sent_bytes = |store: &mut Store| {
+        let live = store.live().expect("live").expect("a status");
+        live.record.counters.sent_bytes
+    };
+    store.write_status(&record(7), None).expect("the status");
+    assert_eq!(sent_bytes(&mut store), 7);
+    let along = (record(8), self::save(&cursor));
+    let (_, _, page) = store
+        .page(StreamId::ZERO, 100, 1 << 20, Some(&along))
+        .expect("page");
+    let (written, used) = written_along(&page);
+    written.expect("the status along with a page");
+    assert!(used > Some(95.0) && sent_bytes(&mut store) == 8);
+    store.note_account(&save).expect("the account");
     let mut removed = 0;
     loop {
         let trimmed = store.trim_sent(&sent(count), 10).expect("trim");

@@ -92,20 +92,20 @@ impl Store {
         }
     }
 
-    /// Stores the account without moving the cursor, so that no loss is ever told twice.
+    /// Stores the account without moving the cursor, so that no loss is ever told twice; also on a
+    /// full Redis.
     ///
     /// # Errors
-    /// As for every command; `Refused` also on a full Redis, where the next save brings it.
+    /// As for every command.
     pub fn note_account(&mut self, save: &Save) -> Result<(), StoreError> {
-        let mut command = ::redis::cmd("HSET");
-        command.arg(STATUS).arg("position").arg(position(save));
+        let mut fields = vec![("position", position(save))];
         let counts = [("lost", save.lost), ("dead_letters", save.dead_letters)];
-        for (name, count) in counts {
-            if let Some(count) = count {
-                command.arg(name).arg(count);
-            }
-        }
-        self.answer(&command).map(|_| ())
+        fields.extend(
+            counts
+                .into_iter()
+                .filter_map(|(name, count)| Some((name, count?.to_string()))),
+        );
+        self.write_fields(&fields)
     }
 
     /// What an earlier run has left behind.

@@ -9,7 +9,6 @@ use super::answers::{loading, raw_settings, refused, stream, unexpected, values}
 use super::page::Page;
 use super::scripts::call;
 use super::sizes;
-use super::status::add_writing;
 use super::{SETTINGS, Save, Store, StoreError, VALUES};
 use crate::model::settings::{MAX_VALUE, RawSettings};
 use crate::model::status::Record;
@@ -86,7 +85,7 @@ impl Store {
             store.add_read(&mut commands, ask);
             commands.add_command(call(&store.scripts.state, &[VALUES]));
             if let Some(status) = status {
-                add_writing(&mut commands, status);
+                store.add_writing(&mut commands, status);
             }
             let reply = store.exchange_read(&commands, ask)?;
             let mut walk = Walk::new(&reply, 0);

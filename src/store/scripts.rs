@@ -109,6 +109,13 @@ if not written then redis.call('SET', KEYS[1], ARGV[3]) end
 for i = 4, #ARGV, 2 do redis.pcall('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 return 1";
 
+/// Writes fields of the status although memory is full. A script that has written something may
+/// go on writing, whatever the version; the field `room` never exists. KEYS: status. ARGV: pairs of
+/// field and value.
+pub const WRITE: &str = r"
+redis.pcall('HDEL', KEYS[1], 'room')
+return redis.pcall('HSET', KEYS[1], unpack(ARGV))";
+
 /// On Redis 7 and later a script says for itself that it may write although memory is full.
 const MAY_EXCEED: &str = "#!lua flags=allow-oom";
 /// Before that, a script that has written something may go on writing. The field never exists.
@@ -183,6 +190,7 @@ pub struct Scripts {
     pub copied: Script,
     pub copy: Exceeding,
     pub set: Script,
+    pub write: Script,
 }
 
 /// A script that may exceed `maxmemory`: for Redis 7 and later, and for what comes before.
@@ -213,6 +221,7 @@ impl Scripts {
             copied: Script::new(COPIED),
             copy: Exceeding::new(COPY),
             set: Script::new(SET),
+            write: Script::new(WRITE),
         }
     }
 }
@@ -226,7 +235,7 @@ pub fn call(script: &Script, keys: &[&str]) -> Cmd {
 
 /// What brings the scripts to a server that does not have them.
 pub fn load(pipeline: &mut ::redis::Pipeline) {
-    for code in [STATE, BOUNDED, WALK, NEWEST, FIELDS, COPIED] {
+    for code in [STATE, BOUNDED, WALK, NEWEST, FIELDS, COPIED, WRITE] {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(code);
     }
 }

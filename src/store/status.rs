@@ -6,6 +6,7 @@ use ::redis::{Cmd, Pipeline, Value};
 
 use super::answers::{refused, text_of};
 use super::cursor::position;
+use super::scripts::{WRITE, call};
 use super::{Live, Memory, Page, STATUS, Save, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
@@ -16,30 +17,19 @@ use crate::model::stream_id::{Cursor, StreamId};
 /// A status that is older has missed its heartbeat.
 const STALE_MS: u64 = 90_000;
 
-/// The command that writes the status, and the account where it is known.
-fn writing(record: &Record, save: Option<&Save>) -> Cmd {
-    let mut command = ::redis::cmd("HSET");
-    command.arg(STATUS);
-    for (name, value) in record.fields() {
-        command.arg(name).arg(value);
-    }
-    if let Some(save) = save {
-        command.arg("position").arg(position(save));
-    }
-    command
-}
-
-/// The commands that write the status along with a page, and ask for the memory of the server.
-pub(super) fn add_writing(commands: &mut Pipeline, (record, save): &(Record, Save)) {
-    let writing = writing(record, Some(save));
-    commands.add_command(writing).cmd("INFO").arg("memory");
+/// The fields of the status, and the account where it is known.
+fn fields_of(record: &Record, save: Option<&Save>) -> Vec<(&'static str, String)> {
+    let mut fields = record.fields();
+    fields.extend(save.map(|save| ("position", position(save))));
+    fields
 }
 
 /// What became of the status that was written along with this page, and how much of `maxmemory`
 /// was used then, in percent.
 pub fn written_along(page: &Page) -> (Result<(), StoreError>, Option<f64>) {
     let mut rest = page.rest();
-    // The state of the stream.
+    // The state of the stream, and the hash of the script.
+    rest.skip();
     rest.skip();
     let written = rest.value().and_then(Value::extract_error);
     let memory = Memory::from_info(&text_of(rest.value().ok()));
@@ -48,12 +38,35 @@ pub fn written_along(page: &Page) -> (Result<(), StoreError>, Option<f64>) {
 }
 
 impl Store {
-    /// Writes the status, and the account where it is known.
+    /// Writes the status, and the account where it is known; also on a full Redis.
     ///
     /// # Errors
-    /// As for every command; `Refused` also on a full Redis.
+    /// As for every command.
     pub fn write_status(&mut self, record: &Record, save: Option<&Save>) -> Result<(), StoreError> {
-        self.answer(&writing(record, save)).map(|_| ())
+        self.write_fields(&fields_of(record, save))
+    }
+
+    /// The commands that write the status along with a page, and ask for the memory of the server.
+    pub(super) fn add_writing(&self, commands: &mut Pipeline, (record, save): &(Record, Save)) {
+        // A page is not to be read again where the server does not have this script.
+        commands.cmd("SCRIPT").arg("LOAD").arg(WRITE);
+        commands.add_command(self.writing(&fields_of(record, Some(save))));
+        commands.cmd("INFO").arg("memory");
+    }
+
+    fn writing(&self, fields: &[(&str, String)]) -> Cmd {
+        let mut command = call(&self.scripts.write, &[STATUS]);
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        command
+    }
+
+    pub(super) fn write_fields(&mut self, fields: &[(&str, String)]) -> Result<(), StoreError> {
+        self.with_scripts(|store| {
+            let command = store.writing(fields);
+            store.answer(&command).map(|_| ())
+        })
     }
 
     /// The status as it is stored, with what can be told of this very moment; `None` where

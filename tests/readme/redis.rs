@@ -10,8 +10,6 @@ use super::support::stream::dead_letters;
 use super::support::{Mosquitto, Receiver, Redis, Service, wait_until};
 
 const REQUEST: &str = "iot-projekt/device/u1/request";
-/// Until Redis 7 a script may write to a full Redis only after this.
-const BEFORE_7: &str = "hdel";
 
 /// A Redis with the user of the page.
 struct Site {
@@ -150,8 +148,7 @@ fn the_user_of_redis_may_do_what_is_used_and_nothing_else() {
     assert_eq!(site.refused(), "");
     let counts_exactly = site.used().contains("config|get");
     if counts_exactly {
-        let mut unused = &site.allowed() - &site.used();
-        unused.remove(BEFORE_7);
+        let unused = &site.allowed() - &site.used();
         assert!(unused.is_empty(), "{unused:?}");
     }
 }

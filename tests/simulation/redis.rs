@@ -202,16 +202,7 @@ impl World {
         Ok(())
     }
 
-    /// Something can be written that takes memory.
-    fn has_room(&self) -> Result<(), RedisFailure> {
-        self.writable()?;
-        if self.is_full() {
-            return Err(refused("OOM"));
-        }
-        Ok(())
-    }
-
-    /// Nothing that takes memory is accepted, but for the cursor and the copy of poison.
+    /// Nothing that takes memory is accepted, but for the cursor, the status and the copy of poison.
     pub fn is_full(&self) -> bool {
         let entries = self
             .redis
@@ -498,13 +489,13 @@ impl World {
     }
 
     fn note_account(&mut self, save: &Save) -> Reply {
-        self.has_room()?;
+        self.writable()?;
         self.remember(save);
         Ok(Answer::Done)
     }
 
     fn write_status(&mut self, save: Option<&Save>) -> Reply {
-        self.has_room()?;
+        self.writable()?;
         if let Some(save) = save {
             self.redis.data.status.remembered.position = Some(position(save));
             self.watch_account_is_stored();
