@@ -22,6 +22,9 @@ pub struct Buffer {
     /// What the rate is measured against, and what comes after it.
     since: Option<(Instant, f64)>,
     next: Option<(Instant, f64)>,
+    /// The most since then: a fall begins a new rate, because what was freed says nothing about
+    /// what comes in.
+    peak: f64,
     /// Limits that are reached and told.
     told: usize,
 }
@@ -50,6 +53,12 @@ impl Buffer {
     }
 
     fn full_in(&mut self, now: Instant, percent: f64) -> Option<Duration> {
+        let falls_on =
+            self.since.is_some_and(|(_, begun)| self.peak <= begun) && percent < self.peak;
+        if percent < self.peak - CLEARLY || falls_on {
+            (self.since, self.next, self.peak) = (None, None, percent);
+        }
+        self.peak = self.peak.max(percent);
         let (at, before) = *self.since.get_or_insert((now, percent));
         let (begun, _) = *self.next.get_or_insert((now, percent));
         if now.saturating_duration_since(begun) >= SPAN {
@@ -117,6 +126,33 @@ mod tests {
         // Without a limit there is nothing to fill.
         buffer.seen(minute(33), None);
         assert_eq!((buffer.used_percent, buffer.full_in), (None, None));
+    }
+
+    #[test]
+    fn a_fall_begins_a_new_rate() {
+        let (mut buffer, mut now) = (Buffer::default(), Instant::now());
+        let mut full_in = |percent: f64| {
+            now += Duration::from_secs(10);
+            buffer.seen(now, Some(percent));
+            buffer.full_in.map(|time| time.as_secs())
+        };
+        // One percent in ten seconds, emptied within a minute, and the same again.
+        for percent in 31..=80 {
+            full_in(f64::from(percent));
+        }
+        for percent in [70.0, 60.0, 50.0, 49.0, 30.0] {
+            assert_eq!(full_in(percent), None);
+        }
+        for percent in 31..=80_u32 {
+            let seconds = full_in(f64::from(percent)).expect("it fills");
+            assert!(
+                seconds.abs_diff(u64::from(100 - percent) * 10) <= 1,
+                "{percent}: {seconds}"
+            );
+        }
+        // What comes and goes with a connection is no fall.
+        full_in(78.0);
+        assert!(full_in(81.0).is_some_and(|seconds| seconds > 150));
     }
 
     #[test]
