@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use crate::model::jitter::Jitter;
 use crate::model::measurement::{Batch, BatchLimits, Oddities};
 use crate::model::settings::Settings;
+use crate::model::status::shown_percent;
 use crate::model::stream_id::StreamId;
 use account::Account;
 use cursor::{MAX_UNCOPIED, Pending, StoredCursor};
@@ -218,7 +219,7 @@ impl Bridge {
             backlog: self.overview.backlog,
             oldest: self.overview.oldest,
             counters: self.overview.counters,
-            redis_used_percent: self.overview.buffer.used_percent,
+            redis_used_percent: self.overview.buffer.used_percent.map(shown_percent),
             redis_full_in: self.overview.buffer.full_in,
             ended: self.pausing.is_ending(),
         }

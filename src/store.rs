@@ -98,6 +98,8 @@ pub struct Live {
     pub accounted: Option<u64>,
     /// The first entry behind the cursor.
     pub oldest: Option<StreamId>,
+    /// Of `maxmemory`, where there is one.
+    pub used_percent: Option<f64>,
     /// The service has a connection to this Redis.
     pub running: bool,
 }

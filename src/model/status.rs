@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::stream::Waiting;
 
+/// A status that is older has missed its sign of life.
+pub const STALE_SECONDS: u64 = 90;
+
 /// The state of the service. Times are Unix milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {
@@ -87,7 +90,7 @@ impl Record {
             (
                 "redis_used_percent",
                 self.redis_used_percent
-                    .map_or(String::new(), |percent| format!("{percent:.1}")),
+                    .map_or(String::new(), |percent| percent.to_string()),
             ),
             (
                 "redis_full_in_seconds",
@@ -180,6 +183,11 @@ pub fn seconds(total: u64) -> String {
         3600..86_400 => format!("{} h {} min", total / 3600, total / 60 % 60),
         _ => format!("{} d {} h", total / 86_400, total / 3600 % 24),
     }
+}
+
+/// A part of `maxmemory` as it is shown: with one decimal.
+pub fn shown_percent(percent: f64) -> f64 {
+    (10.0 * percent).round() / 10.0
 }
 
 /// Unix time in milliseconds.

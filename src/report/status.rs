@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::model::status::{self, Record, seconds};
+use crate::model::status::{self, Record, seconds, shown_percent};
 use crate::model::stream::Waiting;
 use crate::model::stream_id::{Cursor, StreamId};
 use crate::store::{Store, StoreError};
@@ -63,7 +63,7 @@ pub fn run(config: &Config, json: bool, watch: bool) -> Result<Verdict, StoreErr
     };
     loop {
         let begun = Instant::now();
-        let (text, verdict) = match look(&mut store) {
+        let (text, verdict) = match look(&mut store, config) {
             Ok(look) => shown(look, json, terminal),
             Err(error) if watch => (no_status(&error, json), Verdict::Stale),
             Err(error) => return Err(error),
@@ -97,7 +97,7 @@ fn no_status(error: &StoreError, json: bool) -> String {
     }
 }
 
-fn look(store: &mut Store) -> Result<Option<Look>, StoreError> {
+fn look(store: &mut Store, config: &Config) -> Result<Option<Look>, StoreError> {
     let Some(mut live) = store.live()? else {
         return Ok(None);
     };
@@ -112,17 +112,39 @@ fn look(store: &mut Store) -> Result<Option<Look>, StoreError> {
     }
     let mut record = live.record;
     record.last_id.clone_from(&live.cursor);
-    record.backlog = live.backlog.map(Waiting::Exactly).or(record.backlog);
-    if let Some(oldest) = live.oldest {
-        record.oldest_age_seconds = status::now().saturating_sub(oldest.ms) / 1000;
-    } else {
-        record.oldest_age_seconds = 0;
-    }
+    record.backlog = match live.oldest {
+        None => Some(Waiting::Exactly(0)),
+        Some(_) => live.backlog.map(Waiting::Exactly).or(record.backlog),
+    };
+    record.oldest_age_seconds = live.oldest.map_or(0, |oldest| age(oldest.ms));
+    record.redis_used_percent = live.used_percent.map(shown_percent);
+    record.redis_full_in_seconds = record
+        .redis_full_in_seconds
+        .filter(|_| live.used_percent.is_some());
     Ok(Some(Look {
+        rate: held_to(config, &record).filter(|_| live.running).or(rate),
         record,
         running: live.running,
-        rate,
     }))
+}
+
+/// Measurements a second, where `catch_up_bytes_per_second` holds them back: lists may be so far
+/// apart that a look meets one or none.
+fn held_to(config: &Config, record: &Record) -> Option<f64> {
+    let counters = &record.counters;
+    let sends = record.enabled && record.link.connected && counters.sent_bytes > 0;
+    if config.catch_up == 0 || !sends {
+        return None;
+    }
+    let bytes = counters.sent_bytes as f64 / counters.sent_measurements.max(1) as f64;
+    let list = (config.batch.max_bytes as f64 / bytes).min(config.batch.max_count as f64);
+    let behind = record.backlog?.number() as f64 > list;
+    behind.then(|| config.catch_up as f64 / bytes)
+}
+
+/// Seconds since a time in milliseconds.
+fn age(ms: u64) -> u64 {
+    status::now().saturating_sub(ms) / 1000
 }
 
 fn verdict(look: &Option<Look>) -> Verdict {
@@ -130,8 +152,14 @@ fn verdict(look: &Option<Look>) -> Verdict {
         None => Verdict::Stale,
         Some(look) if !look.running => Verdict::Stale,
         Some(look) if !look.record.link.connected || behind(&look.record) => Verdict::Troubled,
+        Some(look) if is_old(&look.record) => Verdict::Troubled,
         Some(_) => Verdict::Well,
     }
+}
+
+/// The service is there, and its status is not written.
+fn is_old(record: &Record) -> bool {
+    age(record.updated) >= status::STALE_SECONDS
 }
 
 fn behind(record: &Record) -> bool {
@@ -229,10 +257,15 @@ fn sent(record: &Record) -> String {
 
 fn service(look: &Look, paint: &Paint) -> String {
     let version = &look.record.version;
+    let ago = seconds(age(look.record.updated));
+    if look.running && is_old(&look.record) {
+        return paint.bad(format!(
+            "running, but what it tells is {ago} old: see its log (version {version})"
+        ));
+    }
     if look.running {
         return format!("running, version {version}");
     }
-    let ago = seconds(status::now().saturating_sub(look.record.updated) / 1000);
     paint.bad(format!(
         "not running; it last wrote {ago} ago (version {version})"
     ))
@@ -259,13 +292,8 @@ fn sending(record: &Record, paint: &Paint) -> String {
 
 fn backlog(record: &Record, rate: Option<f64>) -> String {
     let Some(backlog) = record.backlog else {
-        return match record.oldest_age_seconds {
-            0 => "unknown (this Redis does not count)".into(),
-            age => format!(
-                "the oldest one waits for {} (this Redis does not count)",
-                seconds(age)
-            ),
-        };
+        let age = seconds(record.oldest_age_seconds);
+        return format!("not counted yet, the oldest {age} old");
     };
     let mut text = format!("{backlog} measurements");
     if backlog.number() > 0 {
@@ -290,7 +318,7 @@ fn confirmed(last_id: &str) -> String {
 
 /// The time in an ID, in words.
 fn when(id: StreamId) -> String {
-    let age = seconds(status::now().saturating_sub(id.ms) / 1000);
+    let age = seconds(age(id.ms));
     match i64::try_from(id.ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
@@ -301,45 +329,4 @@ fn when(id: StreamId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::status::LinkPart;
-
-    #[test]
-    fn the_time_of_an_id_is_told_in_words() {
-        assert!(when(StreamId::new(1_621_122_796_939, 0)).starts_with("2021-05-15 23:53:16 UTC, "));
-        assert_eq!(when(StreamId::MAX), "a time beyond the calendar");
-    }
-
-    #[test]
-    fn spans_are_told_in_two_units() {
-        assert_eq!(seconds(59), "59 s");
-        assert_eq!(seconds(61), "1 min 1 s");
-        assert_eq!(seconds(7260), "2 h 1 min");
-        assert_eq!(seconds(90_000), "1 d 1 h");
-    }
-
-    #[test]
-    fn the_verdict_follows_connection_and_delay() {
-        let look = |running, connected, age, interval| {
-            Some(Look {
-                record: Record {
-                    link: LinkPart {
-                        connected,
-                        ..LinkPart::default()
-                    },
-                    oldest_age_seconds: age,
-                    interval,
-                    ..Record::default()
-                },
-                running,
-                rate: None,
-            })
-        };
-        assert_eq!(verdict(&None), Verdict::Stale);
-        assert_eq!(verdict(&look(false, true, 0, 1.0)), Verdict::Stale);
-        assert_eq!(verdict(&look(true, false, 0, 1.0)), Verdict::Troubled);
-        assert_eq!(verdict(&look(true, true, 11, 1.0)), Verdict::Troubled);
-        assert_eq!(verdict(&look(true, true, 11, 2.0)), Verdict::Well);
-    }
-}
+mod tests;

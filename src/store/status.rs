@@ -10,12 +10,9 @@ use super::scripts::{WRITE, call};
 use super::{Live, Memory, Page, STATUS, Save, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
-use crate::model::status::{self, Record};
+use crate::model::status::{self, Record, STALE_SECONDS};
 use crate::model::stream::{Extent, Position, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
-
-/// A status that is older has missed its heartbeat.
-const STALE_MS: u64 = 90_000;
 
 /// The fields of the status, and the account where it is known.
 fn fields_of(record: &Record, save: Option<&Save>) -> Vec<(&'static str, String)> {
@@ -102,7 +99,8 @@ impl Store {
             Stream::Absent => (None, None),
         };
         let age = status::now().saturating_sub(record.updated);
-        let running = self.service_is_connected()?.unwrap_or(age < STALE_MS);
+        let recent = age < 1000 * STALE_SECONDS;
+        let running = self.service_is_connected()?.unwrap_or(recent);
         Ok(Some(Live {
             record,
             backlog: added
@@ -111,6 +109,7 @@ impl Store {
             accounted,
             cursor: cursor_for_people(&raw),
             oldest,
+            used_percent: self.used_percent()?,
             running,
         }))
     }
