@@ -147,7 +147,7 @@ impl Bridge {
                 self.change_trial(|delivery| delivery.connected(limit));
                 self.reading.round_began = None;
                 self.reading.latest.begins_again();
-                self.overview.touch();
+                self.overview.connected();
             }
             Input::LinkDown { idle } => {
                 self.link = BrokerLink::Down;

@@ -255,6 +255,8 @@ impl Link {
         if attempt.protocol == Protocol::V311 {
             self.first.push_back(Action::Tell(Notice::OldProtocol));
         }
+        // Who hears of the connection finds it shown.
+        self.first.push_back(Action::Show);
         self.first.push_back(Action::Up {
             link: self.view.link,
             limit: maximum_packet.map_or(usize::MAX, |packet| {
@@ -265,7 +267,6 @@ impl Link {
                 largest_payload(&list, attempt.protocol, packet).unwrap_or(0)
             }),
         });
-        self.first.push_back(Action::Show);
     }
 
     fn subscribed(&mut self, now: Instant, result: Result<(), NotSubscribed>) {

@@ -341,6 +341,8 @@ fn a_filling_redis_is_told_once_a_limit_with_the_time_that_is_left() {
             && status.get("redis_full_in_seconds").is_some(),
         "{status}"
     );
+    let percent = status["redis_used_percent"].to_string();
+    assert!(percent.len() <= "100.1".len(), "{percent}");
     // Clearly below and up again: it is told again.
     world.broker.stop();
     world
@@ -352,6 +354,35 @@ fn a_filling_redis_is_told_once_a_limit_with_the_time_that_is_left() {
         told("WARN").len() == 2
     });
     assert_eq!(told("ERROR").len(), 1);
+}
+
+#[test]
+fn what_others_write_is_noticed_within_a_minute_while_nothing_is_sent() {
+    let mut world = World::new();
+    world.redis = Redis::start(&LIMIT);
+    let service = world.start_with(&[]);
+    let field = || -> Option<String> {
+        let name = ["HGET", "mqtt_sender:status", "connected"];
+        world.redis.command(&name)
+    };
+    wait_until("the connection is told", || field().as_deref() == Some("1"));
+    for nth in 0..17 {
+        world
+            .redis
+            .set(&format!("ballast{nth}"), &"x".repeat(1_000_000));
+    }
+    let told = || {
+        let lines = service.log();
+        lines.iter().any(|line| line.contains("% full (maxmemory)"))
+    };
+    assert!(holds_within(Duration::from_secs(25), told), "it is warned");
+    // And `--status` does not go by what was.
+    let shown = || asked(&world, &["--status"]).0.contains("% of maxmemory");
+    assert!(shown());
+    world
+        .redis
+        .command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(!shown());
 }
 
 #[test]

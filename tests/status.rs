@@ -59,6 +59,48 @@ fn announced(receiver: &Receiver) -> Vec<Value> {
 }
 
 #[test]
+fn the_first_connection_is_told_at_once_and_that_nothing_waits() {
+    let world = World::new();
+    let service = world.start_with(&[]);
+    service.wait_for_log("connected to 127");
+    wait_until("there is a status", || !record(&world.redis).is_empty());
+    let text = text_status(&world);
+    let row = "backlog           0 measurements\n";
+    assert!(text.contains(row), "{text}");
+    // Every further change is written after five seconds at the earliest.
+    let well = || json_status(&world).1 == 0;
+    assert!(holds_within(Duration::from_secs(4), well));
+}
+
+#[test]
+fn the_rate_of_a_backlog_that_is_held_back_is_the_limit() {
+    let world = World::new();
+    world.redis.fill(1, 5000);
+    let limits = [
+        ("CATCH_UP_BYTES_PER_SECOND", "2000"),
+        ("BATCH_MAX_BYTES", "10000"),
+    ];
+    let _service = world.start_with(&limits);
+    wait_for(&world.redis, "connected", "1");
+    wait_until("the first list is told", || {
+        record(&world.redis)["sent_messages"] != "0"
+    });
+    let ask = |arguments: &[&str]| {
+        let mut command = command();
+        command.arg("--status").args(arguments);
+        command.envs(world.settings()).envs(limits);
+        let output = command.output().expect("the binary");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for _ in 0..3 {
+        let told: Value = serde_json::from_str(&ask(&["--json"])).expect("JSON");
+        let number = |name: &str| told[name].as_f64().unwrap_or(-1.0);
+        let bytes = number("sent_bytes") / number("sent_measurements");
+        assert_eq!((number("rate") * bytes).round(), 2000.0, "{told}");
+    }
+}
+
+#[test]
 fn the_record_follows_what_happens() {
     let mut world = World::new();
     let service = world.start_with(&[("INTERVAL_SECONDS", "0.2")]);

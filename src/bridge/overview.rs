@@ -21,6 +21,8 @@ use crate::model::told::Told;
 const WRITE: Duration = Duration::from_secs(5);
 /// A sign of life although nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// The memory of Redis is looked at as often at least: others may fill it within a minute.
+const MEMORY: Duration = Duration::from_secs(10);
 /// Numbers that run all the time are shown so often.
 const SHOW: Duration = Duration::from_millis(500);
 
@@ -89,6 +91,8 @@ struct Written {
     last: Option<(Instant, View)>,
     /// The link's part has changed since.
     touched: bool,
+    /// There was a connection to the broker.
+    connected: bool,
     /// Looked at and written for the last time.
     end: (bool, bool),
 }
@@ -97,6 +101,15 @@ impl Overview {
     /// The state has changed, as opposed to numbers that run all the time.
     pub fn touch(&mut self) {
         (self.shown.urgent, self.written.touched) = (true, true);
+    }
+
+    /// There is a connection to the broker. The first one is written at once: who has just started
+    /// the service looks for it.
+    pub fn connected(&mut self) {
+        self.touch();
+        if !std::mem::replace(&mut self.written.connected, true) {
+            self.written.last = None;
+        }
     }
 
     /// A list was confirmed.
@@ -144,7 +157,7 @@ impl Overview {
 
     pub fn look_due(&self, now: Instant) -> Instant {
         match (self.seen, self.looked) {
-            (Some(seen), Some(looked)) => (seen + WRITE).min(looked + HEARTBEAT),
+            (Some(seen), Some(looked)) => (seen + WRITE).min(looked + MEMORY),
             _ => now,
         }
     }
@@ -317,6 +330,26 @@ mod tests {
         overview.forget_written();
         assert!(!overview.write_is_due(now + HEARTBEAT, view));
         assert_eq!(overview.look_due(now), now);
+    }
+
+    #[test]
+    fn the_first_connection_is_written_at_once() {
+        let (mut overview, now) = (Overview::default(), Instant::now());
+        overview.looked(now, None);
+        overview.wrote(now, view());
+        overview.connected();
+        assert!(overview.write_is_due(now, view));
+        overview.wrote(now, view());
+        overview.connected();
+        assert!(!overview.write_is_due(now, view), "the next one waits");
+    }
+
+    #[test]
+    fn the_memory_is_looked_at_although_pages_tell_what_waits() {
+        let (mut overview, now) = (Overview::default(), Instant::now());
+        overview.looked(now, None);
+        overview.seen(now + MEMORY - WRITE / 2, None, None);
+        assert_eq!(overview.look_due(now), now + MEMORY);
     }
 
     #[test]
