@@ -27,7 +27,9 @@ impl Bridge {
             self.status_answered(now, written.refused);
             self.overview.looked(now, written.used_percent);
         }
-        if !self.apply(now, std::mem::take(&mut page.settings)) || after != self.delivery.read_after() {
+        if !self.apply(now, std::mem::take(&mut page.settings))
+            || after != self.delivery.read_after()
+        {
             return;
         }
         if !self.page_agrees(now, after, &page, with_state) {

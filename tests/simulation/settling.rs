@@ -51,7 +51,10 @@ impl World {
             return;
         }
         if self.settling.stopped.is_none() {
-            // What was refused has a successor that shows whose fault it is.
+            // What was refused has a successor that shows whose fault it is, once there is room for it.
+            if self.is_full() && since_faults < self.time_to_recover() {
+                return;
+            }
             self.append(0, None);
             self.sensors_run = false;
             self.settling.stopped = Some(self.now);
