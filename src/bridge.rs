@@ -48,9 +48,8 @@ use overview::Overview;
 use pausing::{Pause, Pausing};
 use redis_side::RedisSide;
 
-pub use messages::{
-    Action, Answer, Input, Look, Newest, Page, RedisFailure, Request, Save, Written,
-};
+pub use crate::model::stream::Look;
+pub use messages::{Action, Answer, Input, Newest, Page, RedisFailure, Request, Save, Written};
 pub use notice::Notice;
 pub use overview::View;
 

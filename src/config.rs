@@ -30,7 +30,7 @@ pub use password::Password;
 pub use pem::Pem;
 pub use secret::Secret;
 use source::Source;
-pub use source::{Fault, Origin, Value};
+pub use source::{Fault, Origin, Shown};
 
 /// The whole configuration, checked.
 pub struct Config {
@@ -45,7 +45,7 @@ pub struct Config {
     pub redis: Redis,
     pub mqtt: Mqtt,
     /// Every setting as text, for the log and `--check`.
-    pub effective: Vec<Value>,
+    pub effective: Vec<Shown>,
     /// What is odd but no reason to stop.
     pub warnings: Vec<String>,
 }

@@ -43,7 +43,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let [publishing, polling, dispatching]: [Pulse; 3] = Default::default();
     let publisher = Publisher::new(
         config,
-        publisher::Channels {
+        publisher::PublisherChannels {
             measurements,
             commands: replies_out,
             latest: latest.clone(),
@@ -62,7 +62,7 @@ pub fn run(config: &Config, shutdown: &Shutdown) -> Result<(), Failure> {
     let poller = Poller::new(config, requests, channels, watched, board.clone());
     let dispatcher = Dispatcher::new(
         config,
-        dispatcher::Channels {
+        dispatcher::DispatcherChannels {
             inbox,
             commands,
             replies,

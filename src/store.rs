@@ -25,7 +25,7 @@ use ::redis::{Cmd, ConnectionLike, Pipeline, RedisError, Value};
 
 use crate::config;
 use crate::model::status::Record;
-use crate::model::stream::{Extent, Former, Stream, Waiting};
+use crate::model::stream::{Extent, Former, Stream};
 use crate::model::stream_id::StreamId;
 use crate::redis::connection::Connection;
 use answers::{in_words, refused, unexpected};
@@ -35,7 +35,7 @@ use sizes::Sizes;
 
 pub use keys::Within;
 pub use page::Page;
-pub use server::{Memory, too_old};
+pub use server::{ServerMemory, too_old};
 pub use status::written_along;
 
 pub const VALUES: &str = "measurement:values";
@@ -65,18 +65,6 @@ pub enum StoreError {
     Refused(String),
 }
 
-/// What is to be told about the stream behind a place.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Look {
-    pub stream: Stream,
-    /// The first entry behind the place.
-    pub oldest: Option<StreamId>,
-    /// Entries behind the place, only on servers that do not count what is added.
-    pub waiting: Option<Waiting>,
-    /// How much of `maxmemory` is used; `None` without such a limit.
-    pub used_percent: Option<f64>,
-}
-
 /// What a step of trimming has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trimmed {
@@ -88,7 +76,7 @@ pub struct Trimmed {
 
 /// A look at the service from outside.
 #[derive(Debug)]
-pub struct Live {
+pub struct ServiceState {
     pub record: Record,
     /// The cursor as it is stored.
     pub cursor: String,

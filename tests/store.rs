@@ -729,7 +729,7 @@ fn foreign_text_in_the_status_is_harmless() {
     redis.set(LAST_ID, "(1-0\x07");
     let live = store.live().expect("live").expect("a status");
     assert_eq!(live.record.link.last_error, "\\u{1b}[2J\\nforged");
-    assert_eq!(live.record.version, "");
+    assert_eq!(live.record.program.version, "");
     assert_eq!(live.cursor, "(1-0\\u{7}");
 }
 

@@ -212,7 +212,7 @@ impl Delivery {
         let taken = match result {
             Ok(()) => true,
             Err(Cause::Refused | Cause::TooLarge { .. }) => false,
-            Err(Cause::NotSent | Cause::Unwelcome) => return,
+            Err(Cause::NotSent | Cause::RefusesAll) => return,
             // It takes nothing at all now, or the line is bad: no measurement is to blame.
             Err(_) => return self.end_trial(),
         };
@@ -294,7 +294,7 @@ impl Delivery {
         let alone = span.count == 1;
         let proven = std::mem::take(&mut self.probe.fresh);
         match cause {
-            Cause::NotSent | Cause::Unwelcome => {}
+            Cause::NotSent | Cause::RefusesAll => {}
             Cause::Unclear => self.size.failed(span, Hint::Perhaps),
             Cause::Lost => {
                 self.clear_suspicion();

@@ -10,7 +10,7 @@ use super::messages::Newest;
 use super::{Action, Bridge, BrokerLink, Notice, Request};
 use crate::model::stream::Stream;
 use crate::model::stream_id::StreamId;
-use crate::model::told::Told;
+use crate::model::told::ToldOnce;
 
 /// Not more often, however short the interval: nobody reads faster, and each one costs bytes.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub struct Latest {
     waits: Option<(StreamId, Vec<u8>)>,
     /// Handed over last on this connection.
     handed: Option<(Instant, StreamId)>,
-    too_large: Told<()>,
+    too_large: ToldOnce<()>,
 }
 
 impl Latest {

@@ -7,7 +7,7 @@ use super::overview::View;
 use crate::model::failure::Undelivered;
 use crate::model::measurement::{Batch, BatchLimits, Oddities};
 use crate::model::settings::{Raw, RawSettings};
-use crate::model::stream::{Copied, Extent, Former, Remembered, Saved, Sent, Stream, Waiting};
+use crate::model::stream::{Copied, Extent, Former, Look, Remembered, Saved, Sent, Stream};
 use crate::model::stream_id::StreamId;
 
 /// What has happened.
@@ -213,16 +213,4 @@ pub struct Newest {
     pub id: StreamId,
     /// `None`: it is too large.
     pub payload: Option<Vec<u8>>,
-}
-
-/// A look at the stream without its entries.
-#[derive(Clone, Copy, Debug)]
-pub struct Look {
-    pub stream: Stream,
-    /// The first entry behind the place that was asked for.
-    pub oldest: Option<StreamId>,
-    /// Where the server does not count what was added.
-    pub waiting: Option<Waiting>,
-    /// Of `maxmemory`; `None`: there is no limit.
-    pub used_percent: Option<f64>,
 }

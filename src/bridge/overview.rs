@@ -14,7 +14,7 @@ use crate::model::failure::{Cause, Undelivered};
 use crate::model::status::Counters;
 use crate::model::stream::Waiting;
 use crate::model::stream_id::StreamId;
-use crate::model::told::Told;
+use crate::model::told::ToldOnce;
 
 /// Flash memory wears: a change is written after this time at the earliest. What waits is looked
 /// at as often.
@@ -67,14 +67,19 @@ pub struct Overview {
     pub buffer: Buffer,
     /// The account is to be stored although the cursor does not move.
     pub note: Pending,
-    /// When the stream was looked at last: at all, and also at the memory of Redis.
-    seen: Option<Instant>,
-    looked: Option<Instant>,
+    looked: Looked,
     shown: Showing,
     written: Written,
     catch_up: CatchUp,
     /// What kept a list from being confirmed, and where: told once.
-    unconfirmed_told: Told<(StreamId, Discriminant<Cause>)>,
+    unconfirmed_told: ToldOnce<(StreamId, Discriminant<Cause>)>,
+}
+
+/// When the stream was looked at last: at all, and also at the memory of Redis.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    stream: Option<Instant>,
+    memory: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,7 +161,7 @@ impl Overview {
     }
 
     pub fn look_due(&self, now: Instant) -> Instant {
-        match (self.seen, self.looked) {
+        match (self.looked.stream, self.looked.memory) {
             (Some(seen), Some(looked)) => (seen + WRITE).min(looked + MEMORY),
             _ => now,
         }
@@ -164,12 +169,12 @@ impl Overview {
 
     /// What waits was seen. `memory`: the look has told about the memory of Redis, too.
     pub fn seen(&mut self, now: Instant, backlog: Option<Waiting>, oldest: Option<StreamId>) {
-        (self.seen, self.backlog, self.oldest) = (Some(now), backlog, oldest);
+        (self.looked.stream, self.backlog, self.oldest) = (Some(now), backlog, oldest);
         self.shown.running = true;
     }
 
     pub fn looked(&mut self, now: Instant, used_percent: Option<f64>) {
-        self.looked = Some(now);
+        self.looked.memory = Some(now);
         if let Some(fills) = self.buffer.seen(now, used_percent) {
             self.notices.put(fills);
         }
@@ -197,7 +202,7 @@ impl Overview {
         }
         let Some((at, last)) = &self.written.last else {
             // What waits is looked at first.
-            return self.looked.is_some();
+            return self.looked.memory.is_some();
         };
         let age = now.saturating_duration_since(*at);
         age >= HEARTBEAT || age >= WRITE && (self.written.touched || view().differs(last))
@@ -217,7 +222,7 @@ impl Overview {
 
     /// What was written may have been lost with the connection.
     pub fn forget_written(&mut self) {
-        (self.written.last, self.seen, self.looked) = (None, None, None);
+        (self.written.last, self.looked) = (None, Looked::default());
     }
 
     /// Tells how a catch-up goes on. `behind`: more waits than one list takes. `limit`:

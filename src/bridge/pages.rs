@@ -6,12 +6,12 @@ use super::catch_up::Behind;
 use super::cursor::CursorState;
 use super::delivery::Delivery;
 use super::losses::Seen;
-use super::messages::{Look, Page};
+use super::messages::Page;
 use super::notice::Notice;
 use super::pausing::Alone;
 use super::{Bridge, UNMATCHED};
 use crate::model::measurement::Oddities;
-use crate::model::stream::{Stream, Waiting};
+use crate::model::stream::{Look, Stream, Waiting};
 use crate::model::stream_id::StreamId;
 
 impl Bridge {

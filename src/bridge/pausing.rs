@@ -141,7 +141,7 @@ impl Pausing {
             Cause::NotSent => return None,
             _ => self.refused_in_a_row = 0,
         }
-        if cause != Cause::Unwelcome && self.refused_in_a_row < MANY_REFUSED {
+        if cause != Cause::RefusesAll && self.refused_in_a_row < MANY_REFUSED {
             return None;
         }
         let wait = self.refusals.next_slowed(now, random);
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_broker_that_takes_nothing_is_waited_for() {
         let (mut pausing, now) = (Pausing::new(0), Instant::now());
-        let wait = pausing.refused(now, Cause::Unwelcome, 0.5);
+        let wait = pausing.refused(now, Cause::RefusesAll, 0.5);
         let wait = wait.expect("a wait");
         assert_eq!(pausing.until(), Some(now + wait));
         assert!(wait > Duration::ZERO && pausing.is_paused(now));

@@ -9,7 +9,7 @@ use super::messages::Request;
 use crate::model::backoff::Backoff;
 use crate::model::jitter::Jitter;
 use crate::model::stream::Remembered;
-use crate::model::told::Told;
+use crate::model::told::ToldOnce;
 
 /// A change of the settings takes effect within a second: so old they may be where a page brings
 /// them, and they are looked at after half of it where none does.
@@ -55,9 +55,9 @@ pub struct RedisSide {
 /// What was told of what Redis does not do.
 #[derive(Debug, Default)]
 struct Refusals {
-    request: Told<(&'static str, String)>,
-    status: Told<String>,
-    age: Told<()>,
+    request: ToldOnce<(&'static str, String)>,
+    status: ToldOnce<String>,
+    age: ToldOnce<()>,
 }
 
 impl RedisSide {

@@ -73,7 +73,7 @@ impl Bridge {
     fn probed(&mut self, now: Instant, result: Result<(), Undelivered>) {
         let result = result.map_err(|why| {
             self.overview.counters.retries += 1;
-            if why.cause == Cause::Unwelcome {
+            if why.cause == Cause::RefusesAll {
                 self.refused_by_broker(now, &why);
             }
             why.cause

@@ -1,7 +1,7 @@
 //! `{"command":"get_config","key":K}`: reads a string of Redis.
 
 use super::Context;
-use super::reply::{Reply, Value};
+use super::reply::{Reply, ReplyValue};
 use super::request::Fields;
 use crate::config::Permissions;
 use crate::model::quote::Quoted;
@@ -33,7 +33,7 @@ impl GetConfig {
         };
         let reply = Reply {
             key: Some(self.key.clone()),
-            value: Some(Value::Read(value)),
+            value: Some(ReplyValue::Read(value)),
             ..Reply::done(NAME)
         };
         // Escapes make it longer.

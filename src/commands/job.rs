@@ -146,7 +146,7 @@ impl Job {
         self.tries += 1;
         let alone = flight.measurements == 1;
         let hopeless = match undelivered.cause {
-            Cause::Unwelcome => true,
+            Cause::RefusesAll => true,
             Cause::TooLarge { .. } => alone,
             _ => self.tries >= TRIES,
         };
@@ -261,7 +261,11 @@ mod tests {
             reply.contains("stopped after 32 measurements: a reason"),
             "{reply}"
         );
-        let (lists, _) = run(&mut job(1, 200, None), &mut world, &[Err(Cause::Unwelcome)]);
+        let (lists, _) = run(
+            &mut job(1, 200, None),
+            &mut world,
+            &[Err(Cause::RefusesAll)],
+        );
         assert_eq!(lists, [32]);
     }
 

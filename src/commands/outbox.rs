@@ -151,7 +151,7 @@ impl Outbox {
         };
         envelope.tries += 1;
         match undelivered.cause {
-            Cause::Unwelcome | Cause::Refused => {
+            Cause::RefusesAll | Cause::Refused => {
                 if self.refusals.passes(now) {
                     let (topic, reason) = (Quoted(&self.form.topic), undelivered.reason);
                     let text = format!(
@@ -290,7 +290,7 @@ mod tests {
             let now = begin + Duration::from_secs(60 * minutes);
             outbox.put(large(asker(None), 1));
             assert!(outbox.next(now, usize::MAX, &mut lines).is_some());
-            let refused = Undelivered::new(Cause::Unwelcome, "not authorized");
+            let refused = Undelivered::new(Cause::RefusesAll, "not authorized");
             outbox.answered(now, Err(refused), &mut lines);
             assert!(outbox.next(now, usize::MAX, &mut lines).is_none());
         }

@@ -14,7 +14,7 @@ pub struct Reply {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<Value>,
+    pub value: Option<ReplyValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct Reply {
 /// The value in a reply: what was read, or what was given.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Value {
+pub enum ReplyValue {
     Read(Option<String>),
     Given(Box<RawValue>),
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Context;
 use super::limits::{MAX_VALUE, MEMORY_PERCENT, SETS_PER_SECOND, TokenBucket};
-use super::reply::{Reply, Value};
+use super::reply::{Reply, ReplyValue};
 use super::request::Fields;
 use crate::config::Permissions;
 use crate::model::quote::Quoted;
@@ -74,7 +74,7 @@ impl SetConfig {
     ) -> Result<Reply, String> {
         let reply = Reply {
             key: Some(self.key.clone()),
-            value: Some(Value::Given(self.given)),
+            value: Some(ReplyValue::Given(self.given)),
             ..Reply::done(NAME)
         };
         if reply.to_json().len() > room {

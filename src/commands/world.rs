@@ -107,7 +107,10 @@ impl Context for World {
 
     fn status(&self) -> Record {
         Record {
-            version: "1".into(),
+            program: crate::model::status::Program {
+                version: "1".into(),
+                ..Default::default()
+            },
             ..Record::default()
         }
     }

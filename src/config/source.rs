@@ -20,13 +20,13 @@ pub enum Origin {
 
 /// One setting with its value, as it may be shown to people.
 #[derive(Clone)]
-pub struct Value {
+pub struct Shown {
     pub key: &'static Key,
     pub origin: Origin,
     shown: String,
 }
 
-impl Value {
+impl Shown {
     pub fn shown(&self) -> &str {
         &self.shown
     }
@@ -129,14 +129,14 @@ impl Source {
     }
 
     /// Every setting as text, for the log and `--check`.
-    pub fn shown(&self) -> Vec<Value> {
+    pub fn shown(&self) -> Vec<Shown> {
         let value = |key: &&'static Key| {
             let (text, origin) = self.raw(key);
             let shown = match key.secret && !text.is_empty() {
                 true => "***".into(),
                 false => text.to_string(),
             };
-            Value { key, origin, shown }
+            Shown { key, origin, shown }
         };
         KEYS.iter().map(value).collect()
     }

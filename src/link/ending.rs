@@ -149,7 +149,7 @@ impl Link {
         let duty = &mut self.announcing.duty;
         duty.doubt();
         let left_out = match why.cause {
-            Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome => {
+            Cause::Refused | Cause::TooLarge { .. } | Cause::RefusesAll => {
                 duty.leave_out(now);
                 true
             }
@@ -276,7 +276,7 @@ fn name_the_cause(up: &mut Up, why: &mut Undelivered, unclear: bool) {
     }
     let in_words = matches!(
         why.cause,
-        Cause::Refused | Cause::TooLarge { .. } | Cause::Unwelcome
+        Cause::Refused | Cause::TooLarge { .. } | Cause::RefusesAll
     );
     if !in_words && up.ended.is_none() {
         // The connection is of no more use with something in flight on it.

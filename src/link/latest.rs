@@ -15,7 +15,7 @@ use super::duties::Duty;
 use super::notice::Notice;
 use super::{Action, Busy, Letter, Link, Origin, PRECEDENCE, State};
 use crate::model::failure::{By, Ended};
-use crate::model::told::Told;
+use crate::model::told::ToldOnce;
 
 /// An answer by closing comes within this time.
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub struct Latest {
     /// When the last one went out, until something is acknowledged behind it.
     unproven: Option<Instant>,
     doubt: Option<Doubt>,
-    told: Told<&'static str>,
+    told: ToldOnce<&'static str>,
 }
 
 /// A list was in flight behind it when the broker ended a connection.

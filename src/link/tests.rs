@@ -400,7 +400,7 @@ fn nothing_larger_than_the_broker_takes_is_published() {
 fn a_refusal_in_words_leaves_the_connection_as_it_is() {
     for cause in [
         Cause::Refused,
-        Cause::Unwelcome,
+        Cause::RefusesAll,
         Cause::TooLarge { limit: None },
     ] {
         let mut world = World::connected(rules());
@@ -846,7 +846,7 @@ fn a_status_that_is_refused_in_words_is_left_out_for_an_hour() {
     world.connect(None);
     world.subscribe_all();
     world.published();
-    world.handle(undelivered(Cause::Unwelcome));
+    world.handle(undelivered(Cause::RefusesAll));
     assert!(world.waits() && world.downs.is_empty());
     assert!(world.has_told(|notice| matches!(notice, Notice::StatusLeftOut { .. })));
     world.handle(status("b"));
@@ -1182,7 +1182,7 @@ fn a_status_that_is_left_out_has_no_goodbye_either() {
     world.connect(None);
     world.subscribe_all();
     world.published();
-    world.handle(undelivered(Cause::Unwelcome));
+    world.handle(undelivered(Cause::RefusesAll));
     for input in [
         Input::Stop,
         Input::Closed(Origin::Measurements),

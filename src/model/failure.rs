@@ -33,7 +33,7 @@ pub enum Cause {
     /// broker has named a size.
     TooLarge { limit: Option<usize> },
     /// The broker refused for a reason that would hit any message: not authorized, quota.
-    Unwelcome,
+    RefusesAll,
 }
 
 impl Undelivered {

@@ -13,8 +13,8 @@ pub const STALE_SECONDS: u64 = 90;
 /// The state of the service. Times are Unix milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {
-    pub version: String,
-    pub started: u64,
+    #[serde(flatten)]
+    pub program: Program,
     #[serde(flatten)]
     pub link: LinkPart,
     pub enabled: bool,
@@ -31,6 +31,13 @@ pub struct Record {
     /// When it will be full at the present rate; `None`: it does not fill.
     pub redis_full_in_seconds: Option<u64>,
     pub updated: u64,
+}
+
+/// What runs, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Program {
+    pub version: String,
+    pub started: u64,
 }
 
 /// What there is to say about the connection to the broker.
@@ -63,8 +70,8 @@ impl Record {
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let flag = |value: bool| if value { "1" } else { "0" }.to_string();
         vec![
-            ("version", self.version.clone()),
-            ("started", self.started.to_string()),
+            ("version", self.program.version.clone()),
+            ("started", self.program.started.to_string()),
             ("connected", flag(self.link.connected)),
             ("enabled", flag(self.enabled)),
             ("interval", self.interval.to_string()),
@@ -106,8 +113,10 @@ impl Record {
         let text = |name: &str| get(name).unwrap_or_default();
         let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
         Record {
-            version: text("version"),
-            started: number("started"),
+            program: Program {
+                version: text("version"),
+                started: number("started"),
+            },
             link: LinkPart {
                 connected: text("connected") == "1",
                 protocol: text("protocol"),
@@ -205,7 +214,10 @@ mod tests {
     #[test]
     fn what_is_stored_is_read_back() {
         let record = Record {
-            version: "1".into(),
+            program: Program {
+                version: "1".into(),
+                ..Program::default()
+            },
             link: LinkPart {
                 connected: true,
                 last_error: "x".into(),

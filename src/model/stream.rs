@@ -250,6 +250,18 @@ pub enum Copied {
     Gone(Stream),
 }
 
+/// What is to be told about the stream behind a place, without its entries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    pub stream: Stream,
+    /// The first entry behind the place.
+    pub oldest: Option<StreamId>,
+    /// Entries behind the place, only on servers that do not count what is added.
+    pub waiting: Option<Waiting>,
+    /// How much of `maxmemory` is used; `None` without such a limit.
+    pub used_percent: Option<f64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

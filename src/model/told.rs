@@ -2,15 +2,15 @@
 
 /// Remembers what was told last about one subject.
 #[derive(Clone, Debug)]
-pub struct Told<T>(Option<T>);
+pub struct ToldOnce<T>(Option<T>);
 
-impl<T> Default for Told<T> {
-    fn default() -> Told<T> {
-        Told(None)
+impl<T> Default for ToldOnce<T> {
+    fn default() -> ToldOnce<T> {
+        ToldOnce(None)
     }
 }
 
-impl<T: PartialEq> Told<T> {
+impl<T: PartialEq> ToldOnce<T> {
     /// Whether this is news.
     pub fn news(&mut self, what: T) -> bool {
         let news = self.0.as_ref() != Some(&what);
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn the_same_is_told_once_until_it_changes_or_is_over() {
-        let mut told = Told::default();
+        let mut told = ToldOnce::default();
         assert!(told.news(1) && !told.news(1) && told.news(2) && told.news(1));
         assert!(told.over() && !told.over() && told.news(1));
     }

@@ -87,13 +87,14 @@ pub fn refusal(code: ReasonCode, limit: Option<usize>) -> Undelivered {
             Undelivered::new(Cause::Refused, "the broker says that its format is invalid")
         }
         ReasonCode::NotAuthorized => {
-            Undelivered::new(Cause::Unwelcome, "the broker does not authorize it")
+            Undelivered::new(Cause::RefusesAll, "the broker does not authorize it")
         }
-        ReasonCode::QuotaExceeded => {
-            Undelivered::new(Cause::Unwelcome, "the broker says that a quota is exceeded")
-        }
+        ReasonCode::QuotaExceeded => Undelivered::new(
+            Cause::RefusesAll,
+            "the broker says that a quota is exceeded",
+        ),
         ReasonCode::TopicNameInvalid => {
-            Undelivered::new(Cause::Unwelcome, "the broker does not take its topic")
+            Undelivered::new(Cause::RefusesAll, "the broker does not take its topic")
         }
         code => Undelivered::new(Cause::Refused, format!("the broker refused it: {code}")),
     }

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Origin, Value, Version};
+use crate::config::{Config, Origin, Shown, Version};
 use crate::model::connection::{Attempt, NoConnectionKind};
 use crate::model::message::Protocol;
 use crate::model::quote::Quoted;
 use crate::model::settings::MAX_VALUE;
 use crate::model::stream::Stream;
 use crate::mqtt::Broker;
-use crate::store::{self, Memory, Store, StoreError, Within};
+use crate::store::{self, ServerMemory, Store, StoreError, Within};
 
 /// For each answer of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub fn run(config: &Config, file: &str) -> bool {
 }
 
 /// One setting with its value and where it came from.
-fn setting(value: &Value, file: &str) -> String {
+fn setting(value: &Shown, file: &str) -> String {
     let name = format!("{}.{}", value.key.section, value.key.name);
     let origin = match value.origin {
         Origin::Default => "default",
@@ -99,10 +99,10 @@ fn memory(store: &mut Store) -> Result<(), StoreError> {
         None => println!(
             "  warn  Redis: this user may not ask for its memory (ACL: +info), so nothing warns before it is full"
         ),
-        Some(Memory { limit: None, .. }) => println!(
+        Some(ServerMemory { limit: None, .. }) => println!(
             "  warn  Redis: there is no maxmemory: what is not sent yet may fill the memory of the device, and nothing warns before; set one, with maxmemory-policy noeviction"
         ),
-        Some(Memory {
+        Some(ServerMemory {
             used,
             limit: Some(limit),
         }) => println!(

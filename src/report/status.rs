@@ -41,7 +41,7 @@ const BEHIND: f64 = 10.0;
 const FULL: f64 = 80.0;
 
 /// A look at the service.
-struct Look {
+struct Observation {
     record: Record,
     running: bool,
     /// Measurements a second.
@@ -78,7 +78,7 @@ pub fn run(config: &Config, json: bool, watch: bool) -> Result<Verdict, StoreErr
     }
 }
 
-fn shown(look: Option<Look>, json: bool, colour: bool) -> (String, Verdict) {
+fn shown(look: Option<Observation>, json: bool, colour: bool) -> (String, Verdict) {
     let verdict = verdict(&look);
     let text = match look {
         None if json => "{\"running\":false}\n".to_string(),
@@ -97,7 +97,7 @@ fn no_status(error: &StoreError, json: bool) -> String {
     }
 }
 
-fn look(store: &mut Store, config: &Config) -> Result<Option<Look>, StoreError> {
+fn look(store: &mut Store, config: &Config) -> Result<Option<Observation>, StoreError> {
     let Some(mut live) = store.live()? else {
         return Ok(None);
     };
@@ -121,7 +121,7 @@ fn look(store: &mut Store, config: &Config) -> Result<Option<Look>, StoreError> 
     record.redis_full_in_seconds = record
         .redis_full_in_seconds
         .filter(|_| live.used_percent.is_some());
-    Ok(Some(Look {
+    Ok(Some(Observation {
         rate: held_to(config, &record).filter(|_| live.running).or(rate),
         record,
         running: live.running,
@@ -147,7 +147,7 @@ fn age(ms: u64) -> u64 {
     status::now().saturating_sub(ms) / 1000
 }
 
-fn verdict(look: &Option<Look>) -> Verdict {
+fn verdict(look: &Option<Observation>) -> Verdict {
     match look {
         None => Verdict::Stale,
         Some(look) if !look.running => Verdict::Stale,
@@ -166,7 +166,7 @@ fn behind(record: &Record) -> bool {
     record.oldest_age_seconds as f64 > BEHIND * record.interval.max(1.0)
 }
 
-fn render_json(look: &Look, verdict: Verdict) -> String {
+fn render_json(look: &Observation, verdict: Verdict) -> String {
     let mut value = serde_json::to_value(&look.record).unwrap_or_default();
     value["running"] = look.running.into();
     value["well"] = (verdict == Verdict::Well).into();
@@ -174,7 +174,7 @@ fn render_json(look: &Look, verdict: Verdict) -> String {
     value.to_string()
 }
 
-fn render(look: &Look, verdict: Verdict, colour: bool) -> String {
+fn render(look: &Observation, verdict: Verdict, colour: bool) -> String {
     let paint = Paint { colour };
     let record = &look.record;
     let mut rows = vec![
@@ -255,8 +255,8 @@ fn sent(record: &Record) -> String {
     )
 }
 
-fn service(look: &Look, paint: &Paint) -> String {
-    let version = &look.record.version;
+fn service(look: &Observation, paint: &Paint) -> String {
+    let version = &look.record.program.version;
     let ago = seconds(age(look.record.updated));
     if look.running && is_old(&look.record) {
         return paint.bad(format!(
@@ -271,7 +271,7 @@ fn service(look: &Look, paint: &Paint) -> String {
     ))
 }
 
-fn broker(look: &Look, paint: &Paint) -> String {
+fn broker(look: &Observation, paint: &Paint) -> String {
     let link = &look.record.link;
     match (look.running, link.connected) {
         (false, _) => "unknown".into(),

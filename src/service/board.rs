@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge;
 use crate::link;
-use crate::model::status::{self, LinkPart, Record};
+use crate::model::status::{self, LinkPart, Program, Record};
 use crate::model::stream_id::StreamId;
 
 #[derive(Clone)]
@@ -22,8 +22,10 @@ impl Default for Board {
     fn default() -> Board {
         Board(Arc::new(Mutex::new(Shown {
             record: Record {
-                version: env!("CARGO_PKG_VERSION").into(),
-                started: status::now(),
+                program: Program {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    started: status::now(),
+                },
                 ..Record::default()
             },
             oldest: None,

@@ -29,7 +29,7 @@ use outside::Outside;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The ends of the channels that the dispatcher works with.
-pub struct Channels {
+pub struct DispatcherChannels {
     pub inbox: Inbox,
     pub commands: Receiver<Incoming>,
     pub replies: Sender<Letter>,
@@ -56,7 +56,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     pub fn new(
         config: &Config,
-        channels: Channels,
+        channels: DispatcherChannels,
         (shutdown, pulse): (Shutdown, Pulse),
         board: Board,
     ) -> Dispatcher {

@@ -21,7 +21,7 @@ use crate::mqtt::Broker;
 use line::Line;
 
 /// The ends of the channels that the publisher works with.
-pub struct Channels {
+pub struct PublisherChannels {
     pub measurements: Receiver<Letter>,
     pub commands: Receiver<Letter>,
     pub latest: Slot,
@@ -35,7 +35,7 @@ pub struct Channels {
 pub struct Publisher {
     link: Link,
     line: Line,
-    channels: Channels,
+    channels: PublisherChannels,
     board: Board,
     /// The version of the board that the link knows.
     announced: u64,
@@ -44,7 +44,7 @@ pub struct Publisher {
 impl Publisher {
     pub fn new(
         config: &Config,
-        channels: Channels,
+        channels: PublisherChannels,
         (shutdown, pulse): (Shutdown, Pulse),
         board: Board,
     ) -> Publisher {
@@ -200,7 +200,7 @@ impl Publisher {
     }
 }
 
-impl Channels {
+impl PublisherChannels {
     fn has_letters(&self) -> bool {
         !self.measurements.is_empty() || !self.commands.is_empty()
     }

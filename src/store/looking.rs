@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::answers::{info, number, stream, text_of, walked};
 use super::scripts::call;
-use super::server::Memory;
+use super::server::ServerMemory;
 use super::sizes::{self, Survey};
-use super::{Look, Store, StoreError, VALUES};
-use crate::model::stream::{Extent, Stream, Waiting};
+use super::{Store, StoreError, VALUES};
+use crate::model::stream::{Extent, Look, Stream, Waiting};
 use crate::model::stream_id::{Cursor, StreamId};
 use crate::redis::reply::Walk;
 
@@ -58,12 +58,12 @@ impl Store {
             stream: state,
             oldest,
             waiting,
-            used_percent: memory.and_then(Memory::used_percent),
+            used_percent: memory.and_then(ServerMemory::used_percent),
         })
     }
 
     /// The memory of the server in the same round trip; it is not told to everybody.
-    fn state_and_memory(&mut self) -> Result<(Stream, Option<Memory>), StoreError> {
+    fn state_and_memory(&mut self) -> Result<(Stream, Option<ServerMemory>), StoreError> {
         self.with_scripts(|store| {
             let mut commands = ::redis::pipe();
             commands
@@ -73,7 +73,7 @@ impl Store {
             let reply = store.exchange(&commands, commands.len(), usize::MAX)?;
             let mut walk = Walk::new(&reply, 0);
             let (state, _) = stream(walk.value().ok())?;
-            Ok((state, Memory::from_info(&text_of(walk.value().ok()))))
+            Ok((state, ServerMemory::from_info(&text_of(walk.value().ok()))))
         })
     }
 

@@ -7,17 +7,17 @@ use super::{Store, StoreError};
 
 /// The memory of the server, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct ServerMemory {
     pub used: u64,
     /// `maxmemory`; `None`: there is no such limit.
     pub limit: Option<u64>,
 }
 
-impl Memory {
+impl ServerMemory {
     /// From the section of INFO; `None` where this client may not ask.
-    pub(super) fn from_info(text: &str) -> Option<Memory> {
+    pub(super) fn from_info(text: &str) -> Option<ServerMemory> {
         let number = |name| info(text, name)?.parse::<u64>().ok();
-        Some(Memory {
+        Some(ServerMemory {
             used: number("used_memory")?,
             limit: number("maxmemory").filter(|limit| *limit > 0),
         })
@@ -88,17 +88,17 @@ impl Store {
     /// # Errors
     /// As for every command.
     pub fn used_percent(&mut self) -> Result<Option<f64>, StoreError> {
-        Ok(self.memory()?.and_then(Memory::used_percent))
+        Ok(self.memory()?.and_then(ServerMemory::used_percent))
     }
 
     /// The memory of the server; `None` where this client may not ask.
     ///
     /// # Errors
     /// As for every command.
-    pub fn memory(&mut self) -> Result<Option<Memory>, StoreError> {
+    pub fn memory(&mut self) -> Result<Option<ServerMemory>, StoreError> {
         match self.info("memory") {
             Err(StoreError::Refused(_)) => Ok(None),
-            text => Ok(Memory::from_info(&text?)),
+            text => Ok(ServerMemory::from_info(&text?)),
         }
     }
 

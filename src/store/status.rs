@@ -7,7 +7,7 @@ use ::redis::{Cmd, Pipeline, Value};
 use super::answers::{refused, text_of};
 use super::cursor::position;
 use super::scripts::{WRITE, call};
-use super::{Live, Memory, Page, STATUS, Save, Store, StoreError};
+use super::{Page, STATUS, Save, ServerMemory, ServiceState, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
 use crate::model::status::{self, Record, STALE_SECONDS};
@@ -29,8 +29,8 @@ pub fn written_along(page: &Page) -> (Result<(), StoreError>, Option<f64>) {
     rest.skip();
     rest.skip();
     let written = rest.value().and_then(Value::extract_error);
-    let memory = Memory::from_info(&text_of(rest.value().ok()));
-    let used = memory.and_then(Memory::used_percent);
+    let memory = ServerMemory::from_info(&text_of(rest.value().ok()));
+    let used = memory.and_then(ServerMemory::used_percent);
     (written.map(|_| ()).map_err(refused), used)
 }
 
@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// As for every command.
-    pub fn live(&mut self) -> Result<Option<Live>, StoreError> {
+    pub fn live(&mut self) -> Result<Option<ServiceState>, StoreError> {
         let (record, position) = match self.stored_record()? {
             Some(stored) => stored,
             None => return Ok(None),
@@ -101,7 +101,7 @@ impl Store {
         let age = status::now().saturating_sub(record.updated);
         let recent = age < 1000 * STALE_SECONDS;
         let running = self.service_is_connected()?.unwrap_or(recent);
-        Ok(Some(Live {
+        Ok(Some(ServiceState {
             record,
             backlog: added
                 .zip(accounted)

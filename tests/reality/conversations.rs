@@ -373,7 +373,7 @@ fn a_broker_that_forbids_the_topic() {
     };
     let steps = [Do::Connect, Do::Publish(100, None), Do::Publish(100, None)];
     let heard = converse(Protocol::V5, rules, &steps);
-    assert_eq!(heard[1..], ["not published: Unwelcome"; 2]);
+    assert_eq!(heard[1..], ["not published: RefusesAll"; 2]);
     let heard = converse(Protocol::V311, rules, &steps);
     assert_eq!(heard[1..], ["published"; 2], "it says nothing");
 }

@@ -234,7 +234,7 @@ impl World {
                 return match self.broker.status {
                     None => ack,
                     Some(Manner::Refuses) if protocol == Protocol::V311 => ack,
-                    Some(Manner::Refuses) => refuse(Cause::Unwelcome, "0x87"),
+                    Some(Manner::Refuses) => refuse(Cause::RefusesAll, "0x87"),
                     Some(Manner::Closes) => Some(end(Cause::Closed, "closed on the status")),
                     Some(Manner::Silent) => None,
                 };
@@ -245,7 +245,7 @@ impl World {
         if self.broker.mood.forbids_values > 0 {
             // MQTT 3.1.1 acknowledges what it throws away.
             if protocol == Protocol::V5 {
-                return refuse(Cause::Unwelcome, "0x87 not authorized");
+                return refuse(Cause::RefusesAll, "0x87 not authorized");
             }
             for uid in &publication.uids {
                 // Where nothing else works, this cannot be helped.
@@ -268,7 +268,7 @@ impl World {
                 // Nobody can tell that from poison: what comes behind may be tried first.
                 self.ledger.facts[*uid].was_skipped = true;
             }
-            return refuse(Cause::Unwelcome, "0x97 quota exceeded");
+            return refuse(Cause::RefusesAll, "0x97 quota exceeded");
         }
         let facts = &self.ledger.facts;
         if let Some(poison) = publication.uids.iter().find_map(|uid| facts[*uid].poison) {

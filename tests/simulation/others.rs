@@ -10,7 +10,7 @@ use crate::queue::Event;
 use crate::redis::Values;
 use crate::schedule::{Cursor, Fault};
 use crate::stream::{Entries, Uid};
-use crate::watch::Told;
+use crate::watch::Knowledge;
 use crate::world::World;
 
 /// The wall clock of the device at first, in milliseconds.
@@ -157,7 +157,7 @@ impl World {
 
     /// Servers that do not count what was added show only by older IDs that a stream is another one
     /// than the device knows: otherwise what lies below the cursor may be passed over.
-    pub fn old_server_cannot_tell(&mut self, told: Told) {
+    pub fn old_server_cannot_tell(&mut self, told: Knowledge) {
         // A key of another type hides the place, but the device still has one.
         let place = match self.redis.data.cursor {
             Raw::Unusable(_) => Some(StreamId::MAX),

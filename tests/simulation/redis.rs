@@ -13,7 +13,7 @@ use mqtt_handler::model::stream_id::{Cursor, StreamId};
 
 use crate::schedule::Trigger;
 use crate::stream::{Entries, Uid};
-use crate::watch::Told;
+use crate::watch::Knowledge;
 use crate::world::World;
 
 /// Entries that are counted at most where the server keeps no count.
@@ -40,7 +40,7 @@ pub enum Values {
 pub struct Status {
     pub remembered: Remembered,
     /// What of the stream is known by that.
-    pub told: Told,
+    pub told: Knowledge,
     pub writes: u64,
 }
 

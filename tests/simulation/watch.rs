@@ -52,8 +52,8 @@ pub struct Watch {
     /// Redis has refused to store the cursor, or poison has no copy.
     pub hampered: bool,
     /// What the device knows of the stream, and what the answer that is on its way adds to that.
-    pub told: Told,
-    coming: Option<Told>,
+    pub told: Knowledge,
+    coming: Option<Knowledge>,
     /// The last measurement that was read, of a stream that may be another one by now.
     pub read: StreamId,
     /// What that page held.
@@ -77,7 +77,7 @@ pub struct Watch {
 
 /// What a device knows of the stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
+pub struct Knowledge {
     /// Measurements before this one were there by then.
     pub seen: Uid,
     /// The stream that it knows, once it was there with a page of it, or told that it is another one.
@@ -127,7 +127,7 @@ impl Watch {
             texts: BTreeSet::from([format!("{:?}", Raw::Missing)]),
             cleared: StreamId::ZERO,
             hampered: false,
-            told: Told::default(),
+            told: Knowledge::default(),
             coming: None,
             read: StreamId::ZERO,
             list: Vec::new(),
@@ -576,7 +576,7 @@ impl World {
             |position: &Position| self.redis.data.cursor == Raw::Text(position.cursor.clone());
         let known = remembered.position.as_ref().is_some_and(own);
         let told = self.redis.data.status.told;
-        let told = if known { told } else { Told::default() };
+        let told = if known { told } else { Knowledge::default() };
         self.watch.told = told;
         let current = self.redis.data.incarnation;
         if told.incarnation != current {
@@ -589,7 +589,7 @@ impl World {
     }
 
     /// What the device knows, or will know when it starts again.
-    pub fn watch_knowledge(&self) -> Told {
+    pub fn watch_knowledge(&self) -> Knowledge {
         if self.device.poller.is_some() {
             return self.watch.told;
         }

@@ -74,7 +74,7 @@ fn after_any_failure_reading_goes_back_to_the_frontier() {
         Cause::Silent { answers: false },
         Cause::Refused,
         Cause::TooLarge { limit: None },
-        Cause::Unwelcome,
+        Cause::RefusesAll,
     ] {
         let mut delivery = Delivery::new(id(7), 65536);
         fail(&mut delivery, cause);
@@ -117,7 +117,7 @@ fn what_the_line_did_convicts_nothing() {
     for cause in [
         Cause::Lost,
         Cause::NotSent,
-        Cause::Unwelcome,
+        Cause::RefusesAll,
         Cause::Silent { answers: false },
     ] {
         let mut delivery = Delivery::new(id(0), 1);
@@ -225,7 +225,7 @@ fn a_broker_that_never_takes_an_empty_list_convicts_all_the_same() {
 fn a_probe_that_says_nothing_is_made_again() {
     let mut delivery = Delivery::new(id(0), 1);
     fail(&mut delivery, Cause::Refused);
-    for cause in [Cause::NotSent, Cause::Unwelcome] {
+    for cause in [Cause::NotSent, Cause::RefusesAll] {
         delivery.hand_over_probe();
         delivery.probed(Err(cause));
         assert!(delivery.needs_probe() && !delivery.in_flight());
@@ -399,7 +399,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Fail(Cause::Lost)),
         1 => any::<bool>().prop_map(|answers| Event::Fail(Cause::Silent { answers })),
         1 => Just(Event::Fail(Cause::Refused)),
-        1 => Just(Event::Fail(Cause::Unwelcome)),
+        1 => Just(Event::Fail(Cause::RefusesAll)),
         1 => Just(Event::ConnectionLost),
         1 => (0u64..50).prop_map(Event::Rewind),
     ]

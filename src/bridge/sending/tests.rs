@@ -19,7 +19,7 @@ fn probing() -> Room {
 
 #[test]
 fn an_empty_list_that_was_not_confirmed_is_counted_and_told_where_any_would_be_refused() {
-    for (cause, lines) in [(Cause::Lost, 0), (Cause::Unwelcome, 1)] {
+    for (cause, lines) in [(Cause::Lost, 0), (Cause::RefusesAll, 1)] {
         let mut room = probing();
         room.gets(undelivered(cause));
         room.run();
@@ -39,7 +39,7 @@ fn behind_an_empty_list_that_was_taken_the_measurement_goes() {
 #[test]
 fn a_broker_that_takes_nothing_is_told_instead_of_the_list() {
     let mut room = Room::sending(rules(), list(2, 3, 100));
-    room.gets(undelivered(Cause::Unwelcome));
+    room.gets(undelivered(Cause::RefusesAll));
     room.run();
     assert_eq!(
         room.lines(|notice| matches!(notice, Notice::NotConfirmed(_))),

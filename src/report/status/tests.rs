@@ -43,7 +43,7 @@ fn a_rate_that_is_held_back_is_the_limit() {
 #[test]
 fn the_verdict_follows_connection_and_delay() {
     let look = |running, connected, age, interval| {
-        Some(Look {
+        Some(Observation {
             record: Record {
                 link: LinkPart {
                     connected,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use crate::bridge::{Answer, Look, Newest, Page, RedisFailure, Request, Save, Written};
+use crate::bridge::{Answer, Newest, Page, RedisFailure, Request, Save, Written};
 use crate::config::Config;
 use crate::model::measurement::{BatchLimits, Encoder, Entry};
 use crate::model::settings::RawSettings;
@@ -59,7 +59,7 @@ impl Requests {
             Request::Page { limits, .. } | Request::Await { limits, .. } => {
                 self.page(&request, limits, board)?
             }
-            Request::Look { after } => Answer::Look(looked(store.look(after)?)),
+            Request::Look { after } => Answer::Look(store.look(after)?),
             Request::Newest => {
                 let found = store.newest(MAX_NEWEST)?;
                 Answer::Newest(found.map(|(id, page)| Newest {
@@ -167,15 +167,6 @@ fn is_small<'a>(entry: &Entry<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone
 /// has twice the bytes there.
 fn page_bytes(limits: BatchLimits) -> usize {
     limits.unpacked().saturating_mul(2)
-}
-
-fn looked(look: store::Look) -> Look {
-    Look {
-        stream: look.stream,
-        oldest: look.oldest,
-        waiting: look.waiting,
-        used_percent: look.used_percent,
-    }
 }
 
 fn stored(save: &Save) -> store::Save<'_> {
