@@ -72,9 +72,10 @@ fn lists_shrink_and_poison_is_isolated_where_the_broker_only_closes() {
     assert_eq!(first_arrivals(&world.receiver.ids()), without_the_poison());
     // It closes with bytes unread, which mostly arrives as a reset.
     the_poison_is_kept(&world.redis, "the connection");
-    // Two halvings of two attempts each, five attempts for the poison, and a few to spare.
+    // Two halvings of two attempts each, five attempts for the poison, and some to spare: a reset that
+    // comes while the list is still being written proves nothing.
     let reconnects = service.count_log("disconnected");
-    assert!(reconnects <= 14, "{reconnects} reconnects");
+    assert!(reconnects <= 25, "{reconnects} reconnects");
 }
 
 #[test]
