@@ -4,13 +4,13 @@
 //! and the next command would read it as its own. Everything is bounded by a time-out, also
 //! the first exchange on a new connection, because a frozen server still accepts connections.
 
-mod answers;
 mod cursor;
+mod decoding;
+mod entries;
 mod keys;
 mod looking;
 mod page;
 mod poison;
-mod reading;
 mod scripts;
 mod server;
 mod sizes;
@@ -28,8 +28,8 @@ use crate::model::status::Record;
 use crate::model::stream::{Extent, Former, Stream};
 use crate::model::stream_id::StreamId;
 use crate::redis::connection::Connection;
-use answers::{in_words, refused, unexpected};
 use cursor::Trim;
+use decoding::{in_words, refused, unexpected};
 use scripts::{Scripts, load};
 use sizes::Sizes;
 

@@ -3,7 +3,7 @@
 
 use ::redis::{Script, Value};
 
-use super::answers::{not_a_string, number, refused, text_of, unexpected};
+use super::decoding::{not_a_string, number, refused, text_of, unexpected};
 use super::looking::{SLICE, Way};
 use super::scripts::call;
 use super::{LAST_ID, STATUS, Save, Store, StoreError, Trimmed, VALUES};

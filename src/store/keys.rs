@@ -2,7 +2,7 @@
 
 use ::redis::{Script, Value};
 
-use super::answers::{text_of, unexpected};
+use super::decoding::{text_of, unexpected};
 use super::{Store, StoreError};
 
 /// A part of a string, or nothing where there is no such key: in one step, so that what is read

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::answers::{info, number, stream, text_of, walked};
+use super::decoding::{info, number, stream, text_of, walked};
 use super::scripts::call;
 use super::server::ServerMemory;
 use super::sizes::{self, Survey};

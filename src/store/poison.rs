@@ -9,7 +9,7 @@ use std::io::Write;
 
 use ::redis::Value;
 
-use super::answers::{refused, unexpected};
+use super::decoding::{refused, unexpected};
 use super::page::Page;
 use super::scripts::call;
 use super::{DEAD_LETTER, STATUS, Store, StoreError, VALUES};

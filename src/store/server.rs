@@ -2,7 +2,7 @@
 
 use ::redis::Value;
 
-use super::answers::{info, text_of};
+use super::decoding::{info, text_of};
 use super::{Store, StoreError};
 
 /// The memory of the server, in bytes.

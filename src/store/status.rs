@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use ::redis::{Cmd, Pipeline, Value};
 
-use super::answers::{refused, text_of};
 use super::cursor::position;
+use super::decoding::{refused, text_of};
 use super::scripts::{WRITE, call};
 use super::{Page, STATUS, Save, ServerMemory, ServiceState, Store, StoreError};
 use crate::model::quote::plain;

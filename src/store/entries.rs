@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Pipeline, Value};
 
-use super::answers::{loading, raw_settings, refused, stream, unexpected, values};
+use super::decoding::{loading, raw_settings, refused, stream, unexpected, values};
 use super::page::Page;
 use super::scripts::call;
 use super::sizes;
