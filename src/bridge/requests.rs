@@ -90,7 +90,9 @@ impl Bridge {
     /// Redis trims only up to the cursor that is stored, and would have nothing to do before.
     fn trim_request(&self, now: Instant) -> Option<Request> {
         let keep = self.rules.keep_sent?;
-        let due = self.cursor.trim.is_due(now) && self.cursor.save == Pending::No;
+        if !self.cursor.trim.is_due(now) || self.cursor.save != Pending::No {
+            return None;
+        }
         let (frontier, accounted) = (self.delivery.frontier(), self.account.accounted());
         let (cursor, accounted) = self.cursor.storable(frontier, accounted);
         let sent = Sent {
@@ -98,7 +100,7 @@ impl Bridge {
             accounted,
             oldest: self.account.oldest(),
         };
-        due.then_some(Request::Trim { sent, keep })
+        Some(Request::Trim { sent, keep })
     }
 
     /// There is room for another list.

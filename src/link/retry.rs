@@ -8,13 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::backoff::Backoff;
+use crate::model::backoff::{Backoff, LASTED};
 use crate::model::failure::By;
 use crate::model::jitter::Jitter;
 
-/// A connection that ended sooner was a brief one.
-const LASTED: Duration = Duration::from_secs(10);
-/// The same where the broker sent what it must not: until then it may have been good on purpose.
+/// What `LASTED` is otherwise, where the broker sent what it must not: until then it may have been
+/// good on purpose.
 pub const STOOD: Duration = Duration::from_secs(60);
 /// The longest wait while each connection delivers something: the line may be good for moments only,
 /// or the limits of the broker narrow.

@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SLOWED: Duration = Duration::from_secs(16);
 const SHORT: Duration = Duration::from_secs(4);
 /// A connection that broke sooner says nothing good about the way to the server.
-const LASTED: Duration = Duration::from_secs(10);
+pub const LASTED: Duration = Duration::from_secs(10);
 
 /// The state of one series of attempts.
 #[derive(Clone, Debug)]

@@ -66,6 +66,11 @@ pub struct Counters {
 }
 
 impl Record {
+    /// It was not written for so long that the service is gone, or cannot write it.
+    pub fn is_stale(&self) -> bool {
+        now().saturating_sub(self.updated) >= 1000 * STALE_SECONDS
+    }
+
     /// As it is stored in Redis.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let flag = |value: bool| if value { "1" } else { "0" }.to_string();

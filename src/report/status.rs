@@ -152,14 +152,9 @@ fn verdict(look: &Option<Observation>) -> Verdict {
         None => Verdict::Stale,
         Some(look) if !look.running => Verdict::Stale,
         Some(look) if !look.record.link.connected || behind(&look.record) => Verdict::Troubled,
-        Some(look) if is_old(&look.record) => Verdict::Troubled,
+        Some(look) if look.record.is_stale() => Verdict::Troubled,
         Some(_) => Verdict::Well,
     }
-}
-
-/// The service is there, and its status is not written.
-fn is_old(record: &Record) -> bool {
-    age(record.updated) >= status::STALE_SECONDS
 }
 
 fn behind(record: &Record) -> bool {
@@ -258,7 +253,7 @@ fn sent(record: &Record) -> String {
 fn service(look: &Observation, paint: &Paint) -> String {
     let version = &look.record.program.version;
     let ago = seconds(age(look.record.updated));
-    if look.running && is_old(&look.record) {
+    if look.running && look.record.is_stale() {
         return paint.bad(format!(
             "running, but what it tells is {ago} old: see its log (version {version})"
         ));

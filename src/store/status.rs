@@ -10,7 +10,7 @@ use super::scripts::{WRITE, call};
 use super::{Page, STATUS, Save, ServerMemory, ServiceState, Store, StoreError};
 use crate::model::quote::plain;
 use crate::model::settings::Raw;
-use crate::model::status::{self, Record, STALE_SECONDS};
+use crate::model::status::Record;
 use crate::model::stream::{Extent, Position, Stream};
 use crate::model::stream_id::{Cursor, StreamId};
 
@@ -98,9 +98,8 @@ impl Store {
             }
             Stream::Absent => (None, None),
         };
-        let age = status::now().saturating_sub(record.updated);
-        let recent = age < 1000 * STALE_SECONDS;
-        let running = self.service_is_connected()?.unwrap_or(recent);
+        let running = self.service_is_connected()?;
+        let running = running.unwrap_or(!record.is_stale());
         Ok(Some(ServiceState {
             record,
             backlog: added

@@ -103,8 +103,8 @@ impl Requests {
                 patience,
                 ..
             } => {
-                let read = self.store.wait(*after, *count, bytes, *patience)?;
-                Ok(Answer::Page(self.encoded(&read, limits)))
+                let (settings, stream, page) = self.store.wait(*after, *count, bytes, *patience)?;
+                Ok(Answer::Page(self.encoded(settings, stream, &page, limits)))
             }
             Request::Page {
                 after,
@@ -114,13 +114,14 @@ impl Requests {
             } => {
                 let record = status.as_ref().map(|save| (board.snapshot(), stored(save)));
                 let read = self.store.page(*after, *count, bytes, record.as_ref())?;
-                let written = record.map(|_| store::written_along(&read.2));
+                let (settings, stream, page) = read;
+                let written = record.map(|_| store::written_along(&page));
                 Ok(Answer::Page(Page {
                     written: written.map(|(refused, used_percent)| Written {
                         refused: refused.err().map(|error| error.to_string()),
                         used_percent,
                     }),
-                    ..self.encoded(&read, limits)
+                    ..self.encoded(settings, stream, &page, limits)
                 }))
             }
             _ => Ok(Answer::Done),
@@ -138,12 +139,14 @@ impl Requests {
 
     fn encoded(
         &mut self,
-        (settings, stream, page): &(RawSettings, Option<Stream>, store::Page),
+        settings: RawSettings,
+        stream: Option<Stream>,
+        page: &store::Page,
         limits: BatchLimits,
     ) -> Page {
         Page {
-            settings: settings.clone(),
-            stream: *stream,
+            settings,
+            stream,
             entries: page.len(),
             at_end: !page.more(),
             list: self.encoder.batch(page.entries(), limits),
