@@ -7,11 +7,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mqtt_handler::config::Config;
 use mqtt_handler::model::connection::Attempt;
 use mqtt_handler::model::message::{Message, Protocol};
 use mqtt_handler::mqtt::Broker;
 use support::Mosquitto;
+use support::config::config;
 use support::proxy::{Behaviour, Proxy};
 use support::service::{descriptors, memory_counts, status_field};
 
@@ -33,12 +33,10 @@ fn lost_connections_leave_nothing_behind() {
         .unwrap_or(400);
     let mosquitto = Mosquitto::start("log_type error");
     let proxy = Proxy::start(mosquitto.port);
-    let variables = |name: &str| match name {
-        "MQTT_HOST" => Some("127.0.0.1".to_string()),
-        "MQTT_PORT" => Some(proxy.port.to_string()),
-        _ => None,
-    };
-    let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let config = config(&[
+        ("MQTT_HOST", "127.0.0.1"),
+        ("MQTT_PORT", &proxy.port.to_string()),
+    ]);
     let broker = Broker::new(&config.mqtt, None, 1024);
     let attempt = Attempt {
         protocol: Protocol::V5,

@@ -13,6 +13,7 @@ use mqtt_handler::config::Config;
 use mqtt_handler::model::connection::Attempt;
 use mqtt_handler::model::message::{Message, Protocol};
 use mqtt_handler::mqtt::Broker;
+use support::config::config;
 use support::packet::{self, Kind, Packet};
 use support::scripted::{Answer, Scripted};
 use support::service::{descriptors, memory_counts, status_field};
@@ -98,12 +99,10 @@ fn mutated_packets_leave_nothing_behind() {
     let rounds = variable("MUTANTS", 1000).div_ceil(EACH as u64);
     let seed = variable("SEED", 20_260_101);
     let broker = Scripted::start();
-    let variables = |name: &str| match name {
-        "MQTT_HOST" => Some("127.0.0.1".to_string()),
-        "MQTT_PORT" => Some(broker.port.to_string()),
-        _ => None,
-    };
-    let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let config = config(&[
+        ("MQTT_HOST", "127.0.0.1"),
+        ("MQTT_PORT", &broker.port.to_string()),
+    ]);
     let ours = Broker::new(&config.mqtt, None, 1024);
     let (mut well, mut warm) = (0, None);
     for round in 0..rounds {

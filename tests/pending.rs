@@ -5,16 +5,16 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::time::Duration;
 
-use mqtt_handler::config::Config;
 use mqtt_handler::model::connection::Attempt;
 use mqtt_handler::model::message::Protocol;
 use mqtt_handler::mqtt::Broker;
-use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod, SslStream};
+use openssl::ssl::SslStream;
 use support::certificates::Certificates;
+use support::config::config;
 use support::packet::{connack, packet, publish};
+use support::tls_front;
 
 /// Takes a CONNECT and a SUBSCRIBE, then sends messages, as many as fit into a record, until the
 /// other side has closed.
@@ -35,36 +35,19 @@ fn flood(mut stream: SslStream<std::net::TcpStream>) -> std::io::Result<()> {
     }
 }
 
-fn broker(certificates: &Certificates) -> u16 {
-    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).expect("TLS");
-    acceptor
-        .set_private_key_file(certificates.path("good.key"), SslFiletype::PEM)
-        .and_then(|()| acceptor.set_certificate_chain_file(certificates.path("good.pem")))
-        .expect("certificate");
-    let acceptor = acceptor.build();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let port = listener.local_addr().expect("address").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let acceptor = acceptor.clone();
-            std::thread::spawn(move || acceptor.accept(stream).map(flood));
-        }
-    });
-    port
-}
-
 #[test]
 fn connections_are_closed_while_more_is_there_than_was_asked_for() {
     let folder = tempfile::tempdir().expect("folder");
     let certificates = Certificates::make(folder.path());
-    let port = broker(&certificates);
-    let variables = |name: &str| match name {
-        "MQTT_HOST" => Some("localhost".to_string()),
-        "MQTT_PORT" => Some(port.to_string()),
-        "MQTT_TLS_CA_CERTS" => Some(certificates.path("ca.pem")),
-        _ => None,
-    };
-    let config = Config::parse("", "", variables).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let port = tls_front::listen(&certificates, |stream| {
+        // It ends with the connection.
+        let _ = flood(stream);
+    });
+    let config = config(&[
+        ("MQTT_HOST", "localhost"),
+        ("MQTT_PORT", &port.to_string()),
+        ("MQTT_TLS_CA_CERTS", &certificates.path("ca.pem")),
+    ]);
     let broker = Broker::new(&config.mqtt, None, 1024);
     let attempt = Attempt {
         protocol: Protocol::V5,

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
+use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod, SslStream};
 
 use super::certificates::Certificates;
 
@@ -14,6 +14,22 @@ const TURN: Duration = Duration::from_millis(5);
 /// Takes connections for a port of this machine, as `localhost`; gives its own port. It lives as
 /// long as the test.
 pub fn start(certificates: &Certificates, to: u16) -> u16 {
+    listen(certificates, move |outside| {
+        outside
+            .get_ref()
+            .set_read_timeout(Some(TURN))
+            .expect("time-out");
+        let inside = TcpStream::connect(("127.0.0.1", to)).expect("server");
+        inside.set_read_timeout(Some(TURN)).expect("time-out");
+        relay(outside, inside);
+    })
+}
+
+/// Takes connections as `localhost`, and serves each in a thread of its own; gives its port.
+pub fn listen(
+    certificates: &Certificates,
+    serve: impl Fn(SslStream<TcpStream>) + Copy + Send + 'static,
+) -> u16 {
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).expect("TLS");
     acceptor
         .set_private_key_file(certificates.path("good.key"), SslFiletype::PEM)
@@ -26,14 +42,8 @@ pub fn start(certificates: &Certificates, to: u16) -> u16 {
         for stream in listener.incoming().map_while(Result::ok) {
             let acceptor = acceptor.clone();
             std::thread::spawn(move || {
-                if let Ok(outside) = acceptor.accept(stream) {
-                    outside
-                        .get_ref()
-                        .set_read_timeout(Some(TURN))
-                        .expect("time-out");
-                    let inside = TcpStream::connect(("127.0.0.1", to)).expect("server");
-                    inside.set_read_timeout(Some(TURN)).expect("time-out");
-                    relay(outside, inside);
+                if let Ok(stream) = acceptor.accept(stream) {
+                    serve(stream);
                 }
             });
         }
